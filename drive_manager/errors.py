@@ -1,0 +1,19 @@
+"""The known faults of the NAS side."""
+
+from manager_core.errors import ManagerError
+
+
+class NasError(ManagerError):
+    """Raised when the NAS side met a known fault."""
+
+
+class NetcatError(NasError):
+    """Raised when no netcat could be found, started or brought to listen."""
+
+
+class DriveFault(NasError):
+    """Raised when a drive failed to take or give back a plot's bytes."""
+
+
+class DriveGone(NasError):
+    """Raised when a path is no longer the mounted, writable drive it was."""
