@@ -1,0 +1,1 @@
+"""The Jinja2 templates: the receive script and, later, messages and pages."""
