@@ -1,0 +1,192 @@
+"""Every setting of the plotter: default, kind, meaning. A test compares the shipped INI with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from manager_core import kinds, logs, settings
+from manager_core.settings import option, section, sections
+
+PROGRAM = "plot_manager"
+_IDENTITY = "{folder}/ssh_key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plots:
+    """[plots]: where finished plots appear."""
+
+    folders: tuple[Path, ...] = option(
+        None,
+        kinds.paths(),
+        "The folders in which your plotter leaves finished plots (its -d folder). Several are separated by "
+        "blanks; put quotes around one that has a blank in its name. Folders below them are not looked into.",
+    )
+    suffixes: tuple[str, ...] = option(
+        ".plot .plot2 .gplot .drplot .fpt",
+        kinds.words(
+            r"\.[A-Za-z0-9][A-Za-z0-9_-]{0,15}", "suffixes such as .plot, separated by blanks", at_least=1
+        ),
+        "What the name of a finished plot ends in. Everything else in the folders is left alone.",
+    )
+    settle_s: float = option(
+        "240",
+        kinds.seconds(0, 86400),
+        "A plot in a format without a known header (Gigahorse, DrPlotter) counts as complete when it has not "
+        "changed for this many seconds between two runs.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nas:
+    """[nas NAME]: one NAS that takes plots."""
+
+    name: str
+    host: str = option(
+        None,
+        kinds.matching(r"[A-Za-z0-9_][A-Za-z0-9._:%-]{0,252}", "a host name or an IP address"),
+        "The NAS as ssh knows it: a host name, an address, or an alias from ~/.ssh/config. "
+        "localhost means this machine, and no ssh.",
+    )
+    user: str = option(
+        "",
+        kinds.matching(r"|[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", "a user name"),
+        "The user on the NAS that runs drive_manager. Empty: whatever ssh would take.",
+    )
+    receive_script: str = option(
+        "~/plot_manager/receive_plot.sh",
+        kinds.matching(
+            r"[A-Za-z0-9~/_][A-Za-z0-9._/+@-]{0,254}",
+            "a path of letters, digits and . _ / + @ - (~/ in front)",
+        ),
+        "The receive script on the NAS; drive_manager keeps it up to date there.",
+    )
+    addresses: tuple[str, ...] = option(
+        "",
+        kinds.words(
+            r"[A-Za-z0-9_][A-Za-z0-9._:%-]{0,252}", "host names or IP addresses, separated by blanks"
+        ),
+        "The addresses of the NAS that plots are sent to, one for each network link, fastest first: your "
+        "10GbE data network, say. Empty: the address that ssh reaches.",
+    )
+    ssh_port: int = option("auto", kinds.count(1, 65535, auto=0), "The port of sshd. auto: ssh's own choice.")
+    identity: Path | None = option(
+        _IDENTITY,
+        kinds.PATH,
+        "The private key for ssh; `plot_manager install` makes it. When the file of this default is not "
+        "there, ssh tries the keys it knows.",
+    )
+    ssh_options: tuple[str, ...] = option(
+        "",
+        kinds.arguments(),
+        "More arguments for ssh, quoted as in a shell: -o ProxyJump=gate, say.",
+    )
+    engine: str = option("netcat", kinds.choice("netcat"), "How the bytes of a plot travel.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """[transfer]: how a plot is sent."""
+
+    digest: str = option(
+        "xxh3-128",
+        kinds.choice("xxh3-128", "blake3"),
+        "How the two ends make sure that they hold the same bytes. xxh3-128 is fastest and finds every "
+        "accident; blake3 also withstands a network you do not trust, and needs more CPU.",
+    )
+    idle_timeout_s: float = option(
+        "120",
+        kinds.seconds(1, 86400),
+        "Give up on a NAS that sends nothing, and takes nothing, for this long. The next run goes on from "
+        "there.",
+    )
+    connect_timeout_s: float = option(
+        "20", kinds.seconds(1, 3600), "Give up on a connection (ssh or data) that is not made in this time."
+    )
+    patience_s: float = option(
+        "240",
+        kinds.seconds(0, 86400),
+        "Keep asking a NAS that is busy for this long, then leave it to the next run.",
+    )
+    attempts: int = option(
+        "3",
+        kinds.count(1, 10),
+        "How often damaged data is sent again before the plot is left to the next run.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """[files]: what the program keeps on this machine."""
+
+    folder: Path = option(
+        "~/plot_manager", kinds.PATH, "The program's own folder. {folder} in other options stands for it."
+    )
+    transfer_job_running: Path = option(
+        "{folder}/transfer_job_running",
+        kinds.PATH,
+        "Is there while a run is sending plots, with a line for each plot in flight. For you to look at; "
+        "removing it does not stop anything.",
+    )
+    state_folder: Path = option(
+        "{folder}/state",
+        kinds.PATH,
+        "What the program remembers between runs, and its locks. On a local disk.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """[test]: what `plot_manager --test` uses in place of the above."""
+
+    __test__ = False
+
+    folder: Path = option(
+        "{folder}/test_plots",
+        kinds.PATH,
+        "The plot folder of the rehearsal. Any file with a plot's name will do, one of zeros too.",
+    )
+    plot_size: int = option(
+        "10 MB",
+        kinds.size(1),
+        "A test plot is complete from this size. When the folder holds none, one of this size is made.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of the plotter."""
+
+    plots: Plots = section(Plots)
+    nas: tuple[Nas, ...] = sections(Nas)
+    transfer: Transfer = section(Transfer)
+    files: Files = section(Files)
+    logs: logs.Logs = section(logs.Logs)
+    test: Test = section(Test)
+    source: Path = Path()
+    warnings: tuple[str, ...] = ()
+
+
+def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """The plotter's settings; `path` is what --config names, `environ` is the process's own by default.
+
+    :raises manager_core.settings.SettingsError: with every fault, one line each
+    """
+    loaded = settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ)
+    default = loaded.files.folder / _IDENTITY.rpartition("/")[2]
+    faults = [
+        f"{loaded.source}: [nas {nas.name}] identity: {nas.identity}: no such file; "
+        "allowed: a private key for ssh, or leave the option out"
+        for nas in loaded.nas
+        if nas.identity and nas.identity != default and not nas.identity.exists()
+    ]
+    if faults:
+        raise settings.SettingsError(*faults)
+    if default.exists():
+        return loaded
+    return replace(
+        loaded,
+        nas=tuple(replace(nas, identity=None) if nas.identity == default else nas for nas in loaded.nas),
+    )
