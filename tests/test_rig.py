@@ -1,0 +1,95 @@
+"""The rig itself: hosts, cable, sshd, drives, watch and go-between do what the journeys rely on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rig.drives import MIB, Drive
+from rig.hosts import Host, connect
+from rig.sshd import Sshd, make_key
+from rig.watch import Watch
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+    left = Host("left", tmp_path / "left", uid=61001, folders={"/home/left": tmp_path / "lh"})
+    right = Host("right", tmp_path / "right", uid=61002, folders={"/home/right": tmp_path / "rh"})
+    yield left, right
+    left.end()
+    right.end()
+
+
+def test_a_host_is_a_plain_user_of_its_own(two: tuple[Host, Host]) -> None:
+    left, _ = two
+    assert left.run("sh", "-c", "id -u; id -un; hostname; echo $PATH; pwd", check=True).stdout.split() == [
+        "61001",
+        "left",
+        "left",
+        "/usr/bin:/bin",
+        "/home/left",
+    ]
+    assert left.processes() == []
+
+
+def test_ssh_between_two_hosts(two: tuple[Host, Host], tmp_path: Path) -> None:
+    left, right = two
+    address = connect(left, right)[1]
+    left.name_host(address, "right")
+    sshd = Sshd(tmp_path / "sshd", host=right)
+    for home, uid in (("lh", 61001), ("rh", 61002)):
+        (tmp_path / home / ".ssh").mkdir()
+        os.chown(tmp_path / home / ".ssh", uid, uid)
+    public = make_key(tmp_path / "lh/.ssh/id_ed25519")
+    os.chown(public.with_suffix(""), 61001, 61001)
+    (tmp_path / "rh/.ssh/authorized_keys").write_text(public.read_text())
+    (tmp_path / "lh/.ssh/known_hosts").write_text(sshd.known_host("right"))
+    before = left.bytes_sent()
+    done = left.run("ssh", "-o", "BatchMode=yes", "right@right", "whoami; hostname")
+    assert done.stdout.split() == ["right", "right"], f"{done.stderr}\n{sshd.log.read_text()}"
+    assert left.bytes_sent() > before
+
+
+def test_a_host_takes_its_drives_along(two: tuple[Host, Host], tmp_path: Path) -> None:
+    _, right = two
+    drive = Drive(tmp_path / "d.img", Path("/mnt/d"), owner=61002, host=right)
+    right.run("sh", "-c", "echo x > /mnt/d/file", check=True)
+    assert (drive.folder / "file").read_text() == "x\n"
+    loop = drive.device
+    right.end()
+    assert (
+        str(tmp_path)
+        not in subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    ), loop
+
+
+@pytest.mark.parametrize("fs", ["ext4", "xfs"])
+def test_drives_can_be_hurt(make_drive: Callable[..., Drive], fs: str) -> None:
+    drive = make_drive(fs=fs, size=320 * MIB)
+    drive.make_read_only()
+    with pytest.raises(OSError, match="Read-only"):
+        (drive.folder / "x").write_text("x")
+    drive.make_writable()
+    filler = drive.fill(leave=4 * MIB)
+    assert drive.free < 8 * MIB
+    filler.unlink()
+    drive.die()
+    with pytest.raises(OSError, match="Input/output"):
+        (drive.folder / "y").write_text("y")
+    drive.remove()
+    assert not drive.folder.is_mount()
+
+
+def test_a_watch_sees_names_and_sizes(tmp_path: Path) -> None:
+    with Watch([tmp_path]) as watch:
+        (tmp_path / "a.tmp").write_bytes(bytes(1000))
+        (tmp_path / "a.tmp").rename(tmp_path / "a.plot")
+        (tmp_path / "b.plot").write_bytes(bytes(1000))
+    watch.saw_once_and_whole("a.plot", 1000)
+    with pytest.raises(AssertionError):
+        watch.saw_once_and_whole("b.plot", 1000)
