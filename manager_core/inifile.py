@@ -88,5 +88,6 @@ def _misformed(source: Path, error: configparser.Error) -> Iterator[str]:
         yield f"{source}: line {error.lineno}: stands before the first section; put a line [section] above it"
         return
     for number, line in getattr(error, "errors", [(0, repr(str(error)))]):
-        # configparser hands out the line as repr() made it
-        yield f"{source}: line {number}: {line} is no setting; allowed: option = value"
+        # configparser hands out the line as repr() made it, its end included
+        shown = line.replace("\\r", "").replace("\\n", "")
+        yield f"{source}: line {number}: {shown} is no setting; allowed: option = value"

@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,7 +24,7 @@ _TRUTH = {
     "off": False,
     "0": False,
 }
-_UNITS = {"": 1, "b": 1} | {
+_UNITS: dict[str, int] = {"": 1, "b": 1} | {
     f"{letter}{tail}": base**power
     for power, letter in enumerate("kmgtp", start=1)
     for tail, base in (("b", 1000), ("ib", 1024))
@@ -92,10 +91,11 @@ def _text(text: str, _where: Where) -> str:
 
 
 def _size(text: str, _where: Where) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
-    if not found or found[2].lower() not in _UNITS:
+    found = re.fullmatch(r"(\d{1,18})(?:\.(\d{1,9}))?\s*([a-z]*)", text, re.IGNORECASE)
+    if not found or found[3].lower() not in _UNITS:
         raise ValueError(f"{text!r} is not a size")
-    return int(Fraction(found[1]) * _UNITS[found[2].lower()])
+    decimals = found[2] or ""
+    return int(found[1] + decimals) * _UNITS[found[3].lower()] // int("1" + "0" * len(decimals))
 
 
 TRUTH = Kind(_truth, "yes or no")

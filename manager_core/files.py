@@ -1,0 +1,121 @@
+"""Small files that are replaced whole: a reader sees the old text or the new one, also after a power cut."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+
+from manager_core.errors import ManagerError
+
+
+class UnreadableError(ManagerError):
+    """Raised when a file that should hold JSON is there but cannot be read as such."""
+
+
+def replace(path: Path, text: str, mode: int = 0o600) -> bool:
+    """Make the file hold exactly this text with this mode, durably; its folder must exist.
+
+    Returns False, and writes nothing, when it is so already. A symbolic link is replaced by a file.
+
+    :raises OSError: when that cannot be done; the file is then as it was
+    """
+    data = text.encode()
+    if _is_so(path, data, mode):
+        return False
+    # The thread's id is unique on this machine while it lives: no two writers share a temporary file, and
+    # what a dead one left is known by it.
+    made = path.with_name(f".{path.name}.new-{threading.get_native_id()}")
+    try:
+        _write(made, data, mode)
+        made.replace(path)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    _sweep(path)
+    return True
+
+
+def remove(path: Path) -> bool:
+    """Remove a file durably; False when there was none.
+
+    :raises OSError: when that cannot be done
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which names the folder holds.
+
+    :raises OSError: when that cannot be done
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> object | None:
+    """What the JSON file holds; None when there is no such file.
+
+    :raises UnreadableError: when it is there but cannot be read, or is no JSON
+    """
+    try:
+        found: object = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path}: cannot be read as JSON: {error}; repair or remove it") from error
+    return found
+
+
+def write_json(path: Path, value: object, mode: int = 0o600) -> bool:
+    """Make the file hold this value as JSON that a person can read; see `replace`.
+
+    :raises OSError: when that cannot be done
+    """
+    return replace(path, json.dumps(value, indent=1, sort_keys=True) + "\n", mode)
+
+
+def _is_so(path: Path, data: bytes, mode: int) -> bool:
+    try:
+        facts = path.lstat()
+        return (
+            stat.S_ISREG(facts.st_mode)
+            and stat.S_IMODE(facts.st_mode) == mode
+            and facts.st_size == len(data)
+            and path.read_bytes() == data
+        )
+    except OSError:
+        return False
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, mode)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers that died in mid-write left beside the file."""
+    with contextlib.suppress(OSError):
+        for left in path.parent.glob(f".{path.name}.new-*"):
+            writer = left.name.rpartition("-")[2]
+            if writer.isdigit() and not Path("/proc", writer).exists():
+                left.unlink(missing_ok=True)
