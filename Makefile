@@ -1,7 +1,62 @@
-.PHONY: lint
-VENV := .venv
-lint:
+# make help says what there is to make.
+.POSIX:
+.PHONY: help demo test lint format parts venv clean
+
+VENV = .venv
+STAMP = $(VENV)/installed
+# Which tests to run and how: make test PYTEST_ARGS="-k wire -x"
+PYTEST_ARGS =
+# The first Python here that is new enough; or say make PYTHON=/usr/local/bin/python3.12 …
+OLDEST = 10
+PYTHON = $$(for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, $(OLDEST)))' 2>/dev/null && echo "$$python" && break; \
+	done)
+# What the tests use of the system: real ssh, real netcats, real drives, real cron.
+PARTS = openssh-client openssh-server netcat-openbsd netcat-traditional ncat cron \
+	e2fsprogs xfsprogs iproute2 mount util-linux procps fuse3 python3-venv python3-pip
+
+help:
+	@echo 'make demo   a plotter and a NAS on this machine move real plots, before your eyes'
+	@echo 'make test   install what the tests need, then lint and run all tests (as root: all of them)'
+	@echo 'make lint   ruff, mypy --strict and the rules of which module may import which'
+	@echo 'make format let ruff lay out the source'
+	@echo 'make venv   $(VENV) with the programs and the tools for working on them'
+	@echo 'make clean  remove $(VENV), caches and what was built'
+	@echo 'PYTHON=… chooses the Python (3.$(OLDEST) or newer), PYTEST_ARGS=… is handed to pytest'
+
+demo:
+	@./demo/run
+
+test: parts venv
+	@$(MAKE) lint
+	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: venv
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-logo
+
+format: venv
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+parts:
+	@.ci/apt-install $(PARTS)
+
+venv: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then .ci/apt-install python3 python3-venv python3-pip; python="$(PYTHON)"; fi; \
+	if [ -z "$$python" ]; then \
+		echo "No Python 3.$(OLDEST) or newer found: install one and say make PYTHON=/path/to/python3 …" >&2; exit 2; \
+	fi; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || .ci/apt-install python3-venv python3-pip; \
+	"$(VENV)/bin/python" -c '' 2>/dev/null || "$$python" -m venv --clear $(VENV) || \
+		{ echo "$$python cannot make a venv: install its venv package (python3-venv)" >&2; exit 2; }
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
