@@ -67,7 +67,7 @@ class Farm:
     def __init__(
         self, base: Path, *, netcat: str = "", plotter_ini: Ini | None = None, nas_ini: Ini | None = None
     ) -> None:
-        """Below `base`; `netcat` is one of `netcats.FLAVOURS`; the INI options go over those of a first run."""
+        """Below `base`; `netcat` is one of `netcats.FLAVOURS`; the INI options go over a first run's."""
         parts.need_root()
         parts.need("sshd", "ssh", "ssh-keygen")
         for program in ("plot_manager", "drive_manager"):

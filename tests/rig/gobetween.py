@@ -1,8 +1,7 @@
 """The man in the middle of a talk: a forced command that runs the real receive script and relays each line.
 
-As a program: `python gobetween.py SOCKET SCRIPT`. Before and after it passes a line on it asks over the socket
-what to do; where nobody listens there it only relays. The test's side is `Between`. Neither side of the talk knows
-of it.
+The test has `Between`; the program is `python gobetween.py SOCKET SCRIPT`. Before and after it passes a line
+on it asks over the socket what to do; where nobody listens there it only relays.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Moment:
 
 @final
 class Between:
-    """The test's side: `decide` is asked before (`passed` false) and after each line; the first answer counts."""
+    """The test's side: `decide` is asked before (not `passed`) and after each line."""
 
     def __init__(self, path: Path, decide: Callable[[Moment], str | None]) -> None:
         """Listen on the unix socket `path`. `decide` returns what to do with the line; None passes it."""

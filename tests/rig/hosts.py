@@ -1,7 +1,7 @@
 """A host of its own on this machine: process, network, mount and host name spaces around one plain user.
 
-All that a host started, mounted or attached goes with its first process; that ends when its standard input closes,
-so even a killed test run leaves nothing.
+All that a host started, mounted or attached goes with its first process; that ends when its standard input
+closes, so even a killed test run leaves nothing.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ class Process:
 
 
 class Run:
-    """A program that was started in a host: `popen` is its way in, `pid` the program itself."""
+    """A program that was started in a host: `popen` is the way in, not the program itself."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen
-        self.pid = wait_for(lambda: _child_of(popen) or popen.poll() is not None, "the program to be started")
+        wait_for(lambda: _child_of(popen) or popen.poll() is not None, "the program to be started")
+        self._pid = _child_of(popen)  # 0 when it had ended before anybody looked
 
-    def kill(self) -> None:
-        """kill -9."""
-        if self.pid > 1:  # else it had ended before anybody looked
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal; nothing happens when it has ended."""
+        if self._pid and self.popen.poll() is None:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self._pid, number)
 
     def wait(self, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Wait for the end; what it said is in the answer."""
@@ -279,7 +280,7 @@ def _process(pid: int, space: str) -> Process | None:
 
 
 def _reveal(folders: Sequence[Path]) -> list[str]:
-    """Shell lines that let a plain user reach these folders where a parent (root's home, say) bars the way."""
+    """Shell lines that let a plain user reach these folders where a parent (root's home, say) bars it."""
     barred: dict[Path, list[Path]] = {}
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         wall = next((p for p in reversed(folder.parents) if not p.stat().st_mode & 0o001), None)
