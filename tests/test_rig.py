@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rig import gobetween
 from rig.drives import MIB, Drive
 from rig.hosts import Host, connect
 from rig.sshd import Sshd, make_key
@@ -93,3 +95,33 @@ def test_a_watch_sees_names_and_sizes(tmp_path: Path) -> None:
     watch.saw_once_and_whole("a.plot", 1000)
     with pytest.raises(AssertionError):
         watch.saw_once_and_whole("b.plot", 1000)
+
+
+def _talk(socket: Path, said: bytes) -> bytes:
+    """What `cat` behind the go-between echoes."""
+    command = [sys.executable, gobetween.__file__, str(socket), "cat"]
+    return subprocess.run(command, input=said, capture_output=True, timeout=20, check=True).stdout
+
+
+def test_a_go_between_passes_drops_repeats_and_cuts(tmp_path: Path) -> None:
+    socket = tmp_path / "s"
+    assert _talk(socket, b"nobody listens\n") == b"nobody listens\n"
+    fates = {"one\n": gobetween.DROP, "two\n": gobetween.TWICE, "four\n": gobetween.HALF}
+
+    def decide(moment: gobetween.Moment) -> str | None:
+        assert moment.receiver > 1
+        return fates.get(moment.line) if moment.way == gobetween.TO_NAS else None
+
+    with gobetween.Between(socket, decide) as between:
+        assert _talk(socket, b"one\ntwo\nthree\nfour\n") == b"two\ntwo\nthree\nfo"
+    seen = [(moment.line, moment.passed) for moment in between.moments if moment.way == gobetween.TO_NAS]
+    assert seen[:4] == [("one\n", False), ("one\n", True), ("two\n", False), ("two\n", True)]
+
+
+def test_a_rate_limit_holds_and_is_lifted(two: tuple[Host, Host]) -> None:
+    left, right = two
+    connect(left, right)
+    left.limit_rate("8mbit")
+    assert "tbf" in left.admin("tc", "qdisc", "show", "dev", "data0")
+    left.limit_rate("")
+    assert "tbf" not in left.admin("tc", "qdisc", "show", "dev", "data0")
