@@ -38,12 +38,29 @@ class Faults:
         self.add(section, option, wrong, meant)
 
 
-def parse(source: Path, faults: Faults) -> dict[str, dict[str, str]]:
-    """The file's sections and options as text. What is given twice is a fault, and the rest is still read.
+def text_of(source: Path) -> str:
+    """What the file holds.
 
-    :raises SettingsError: when the file cannot be read as an INI file at all
+    :raises SettingsError: when it cannot be read, or is no text
     """
-    text = _text(source)
+    try:
+        return source.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsError(
+            f"{source}: cannot be read: {error.strerror}; make it a file this user may read"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{source}: byte {error.start + 1} is not UTF-8 text; save it as UTF-8"
+        ) from error
+
+
+def parse(text: str, faults: Faults) -> dict[str, dict[str, str]]:
+    """The sections and options as text. What is given twice is a fault, and the rest is still read.
+
+    :raises SettingsError: when the text cannot be read as an INI file at all
+    """
+    source = faults.source
     for strict in (True, False):
         # A section called DEFAULT has no special meaning here: no section can have the name given instead.
         parser = configparser.ConfigParser(
@@ -61,19 +78,6 @@ def parse(source: Path, faults: Faults) -> dict[str, dict[str, str]]:
         except configparser.Error as error:
             raise SettingsError(*faults.lines, *_misformed(source, error)) from error
     return {name: dict(parser.items(name)) for name in parser.sections()}
-
-
-def _text(source: Path) -> str:
-    try:
-        return source.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SettingsError(
-            f"{source}: cannot be read: {error.strerror}; make it a file this user may read"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            f"{source}: byte {error.start + 1} is not UTF-8 text; save it as UTF-8"
-        ) from error
 
 
 def _twice(

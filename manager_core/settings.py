@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
-from manager_core.inifile import Faults, SettingsError, parse
+from manager_core.inifile import Faults, SettingsError, parse, text_of
 from manager_core.kinds import Kind, Where, to_path
 
 S = TypeVar("S")
@@ -113,7 +113,15 @@ def load(schema: type[S], program: str, path: Path | None, environ: Mapping[str,
     :raises SettingsError: with every fault found
     """
     source = find(program, path, environ)
-    reading = _Reading(source, environ)
+    return read(schema, source, text_of(source), environ)
+
+
+def read(schema: type[S], source: Path, text: str, environ: Mapping[str, str]) -> S:
+    """What `text` means as the content of the file `source`, whether or not that is written yet.
+
+    :raises SettingsError: with every fault found
+    """
+    reading = _Reading(source, text, environ)
     parts = reading.parts(schema)
     if reading.faults.lines:
         raise SettingsError(*reading.faults.lines)
@@ -124,10 +132,10 @@ def load(schema: type[S], program: str, path: Path | None, environ: Mapping[str,
 class _Reading:
     """One file being read; collects faults and warnings as it goes."""
 
-    def __init__(self, source: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, source: Path, text: str, environ: Mapping[str, str]) -> None:
         self.faults = Faults(source)
         self.warnings: list[str] = []
-        self.given = parse(source, self.faults)
+        self.given = parse(text, self.faults)
         self.where = Where(source.parent, home(environ))
         with contextlib.suppress(ValueError, RuntimeError):  # told when the option itself is read
             folder = self.given.get("files", {}).get("folder", self.where.folder)

@@ -174,7 +174,14 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
 
     :raises manager_core.settings.SettingsError: with every fault, one line each
     """
-    loaded = settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ)
+    return with_key(settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ))
+
+
+def with_key(loaded: Settings) -> Settings:
+    """The settings with `identity` as it is: None where the default's file is not there.
+
+    :raises manager_core.settings.SettingsError: when a key that the file names is not there
+    """
     default = loaded.files.folder / _IDENTITY.rpartition("/")[2]
     faults = [
         f"{loaded.source}: [nas {nas.name}] identity: {nas.identity}: no such file; "
