@@ -1,7 +1,7 @@
 """Real small plots for the tests and the demo, made once and cached; made-up files with a plot's header.
 
 v1 plots are made by chiapos, which is in the tests' own environment; the two PoS2 forms by two releases of
-chia_rs that exclude each other, so each has a virtual environment of its own. Run as a script it fills a folder:
+chia_rs that exclude each other, so each has an environment of its own. Run as a script it fills a folder:
 
     python tests/realplots.py KIND COUNT FOLDER
 """
@@ -46,13 +46,13 @@ chia_rs.create_v2_single_plot_group(f"{folder}/{name}", k, 2, plot_id, 0, 0, byt
 """
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """Raised when a kind of plot cannot be made on this machine; the text says why and what to install."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of real plot: its k, the pattern of its name, the program that makes it, the package it needs."""
+    """One kind of real plot: its k, the pattern of its name, what makes it, the package that needs."""
 
     k: int
     name: str
@@ -69,9 +69,9 @@ KINDS = {
 
 
 def make(kind: str, count: int = 1) -> list[Path]:
-    """Return `count` distinct plots of `kind` from the cache; what is missing is made. Never change these files.
+    """Return `count` distinct plots of `kind` from the cache, making what is missing. Never change them.
 
-    Raises Unavailable when the plotter cannot be installed or fails.
+    Raises UnavailableError when the plotter cannot be installed or fails.
     """
     what = KINDS[kind]
     folder = CACHE / "plots" / kind
@@ -90,7 +90,7 @@ def need(kind: str, count: int = 1) -> list[Path]:
     """Like make, for tests: what is not to be had skips the test, and fails it where CI=true."""
     try:
         return make(kind, count)
-    except Unavailable as error:
+    except UnavailableError as error:
         import pytest
 
         if os.environ.get("CI") == "true":
@@ -190,19 +190,19 @@ def _install(package: str, home: Path) -> None:
         try:
             _run([python, "-m", "venv", str(home)], f"{python} makes no venv", INSTALL_TIMEOUT_S)
             return _run(pip, f"pip of {python} has no {package}", INSTALL_TIMEOUT_S)
-        except Unavailable as error:
+        except UnavailableError as error:
             trouble.append(str(error))
-    raise Unavailable("; ".join(trouble))
+    raise UnavailableError("; ".join(trouble))
 
 
 def _run(command: list[str], fault: str, timeout_s: int) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{fault}: {error}") from error
+        raise UnavailableError(f"{fault}: {error}") from error
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise Unavailable(f"{fault}: {lines[-1] if lines else f'exit status {done.returncode}'}")
+        raise UnavailableError(f"{fault}: {lines[-1] if lines else f'exit status {done.returncode}'}")
 
 
 def _write(path: Path, header: bytes, size: int) -> Path:
@@ -233,7 +233,7 @@ def main() -> int:
     folder = Path(sys.argv[3])
     try:
         plots = make(sys.argv[1], int(sys.argv[2]))
-    except Unavailable as error:
+    except UnavailableError as error:
         print(f"realplots: {error}", file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)
