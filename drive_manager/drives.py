@@ -39,7 +39,7 @@ class PartialFacts:
 
 @dataclass(frozen=True)
 class Drive:
-    """What a look at one drive found. Sizes in bytes; `problem` says why it cannot be written, or is empty."""
+    """What a look at one drive found. Sizes in bytes; `problem` says why it cannot be written, or is ""."""
 
     mount: str
     device: str
@@ -95,7 +95,7 @@ def candidates(settings: Drives, mountinfo: Path = MOUNTINFO) -> mounts.Discover
 
 
 def look_at(settings: Drives, mount: Mount, uuids: dict[str, str] | None = None) -> Drive:
-    """Look at one drive; what fails is the drive's `problem`, nothing is raised. Touches it, so it may hang."""
+    """Look at one drive; what fails is the drive's `problem`, nothing is raised. May hang with the drive."""
     uuid = (mounts.uuids() if uuids is None else uuids).get(os.path.realpath(mount.source), "")
     drive = Drive(mount.point, mount.device, mount.source, mount.fs_type, uuid)
     try:

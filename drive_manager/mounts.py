@@ -1,6 +1,7 @@
 """What is mounted: /proc/self/mountinfo read and matched with the patterns for plot drives; touches no drive.
 
-Format learned from proc(5): `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw`; space, tab, newline and backslash in a field are written as octal escapes.
+Format learned from proc(5): `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw`, where
+space, tab, newline and backslash in a field are written as octal escapes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,118 @@
+"""Drives set aside: taken offline by a person, or by a receiver whose write to them failed. One small file.
+
+Marks are permission, so they live apart from all history; while they cannot be read no drive is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from drive_manager.errors import NasError
+from manager_core import files
+from manager_core.locks import Lock
+
+NAME = "offline.json"
+LOCK = "marks.lock"
+LOCK_WAIT_S = 10.0
+
+
+class MarksUnreadable(NasError):
+    """Raised when the marks cannot be read, so that nobody knows which drives may be written."""
+
+
+class MarksBusy(NasError):
+    """Raised when another process keeps the marks locked."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One drive set aside: where it was mounted, its UUID ("" when unknown), why, since when (ISO 8601)."""
+
+    mount: str
+    uuid: str
+    why: str
+    since: str
+
+
+def path(state_folder: Path) -> Path:
+    """The file that holds the marks."""
+    return state_folder / NAME
+
+
+def read(state_folder: Path) -> dict[str, Mark]:
+    """The marks by key (UUID, or mount point where there is none). Raises MarksUnreadable."""
+    file = path(state_folder)
+    try:
+        found = files.read_json(file)
+    except files.UnreadableError as error:
+        raise MarksUnreadable(str(error)) from error
+    if found is None:
+        return {}
+    try:
+        return {str(key): _mark(entry) for key, entry in _drives(found).items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise MarksUnreadable(f"{file}: it does not hold offline marks; repair or remove it") from error
+
+
+def find(marks: Mapping[str, Mark], mount: str, uuid: str) -> Mark | None:
+    """The mark of a drive: by UUID, which moves with it; by mount point where either UUID is not known."""
+    if uuid and uuid in marks:
+        return marks[uuid]
+    mark = marks.get(mount)
+    if mark is None:
+        mark = next((other for other in marks.values() if other.mount == mount and not uuid), None)
+    return mark
+
+
+def set_aside(state_folder: Path, mount: str, uuid: str, why: str, since: str) -> None:
+    """Mark a drive; an earlier mark of it stays as it is. Raises MarksUnreadable, MarksBusy, OSError."""
+    with _locked(state_folder):
+        marks = read(state_folder)
+        if find(marks, mount, uuid) is None:
+            marks[uuid or mount] = Mark(mount, uuid, why, since)
+            _write(state_folder, marks)
+
+
+def take_back(state_folder: Path, mount: str, uuid: str) -> Mark | None:
+    """Remove a drive's mark and return it, or None. Raises MarksUnreadable, MarksBusy, OSError."""
+    with _locked(state_folder):
+        marks = read(state_folder)
+        mark = find(marks, mount, uuid)
+        if mark is None:
+            mark = next((other for other in marks.values() if other.mount == mount), None)
+        if mark is not None:
+            _write(state_folder, {key: other for key, other in marks.items() if other != mark})
+        return mark
+
+
+@contextmanager
+def _locked(state_folder: Path) -> Iterator[None]:
+    lock = Lock(state_folder / "locks" / LOCK)
+    if not lock.take(LOCK_WAIT_S):
+        raise MarksBusy(f"{lock.path} is held by another process; try again")
+    try:
+        yield
+    finally:
+        lock.free()
+
+
+def _write(state_folder: Path, marks: Mapping[str, Mark]) -> None:
+    files.write_json(path(state_folder), {"drives": {key: asdict(mark) for key, mark in marks.items()}})
+
+
+def _drives(found: object) -> Mapping[str, object]:
+    if not isinstance(found, dict) or not isinstance(found["drives"], dict):
+        raise TypeError("not an object")
+    return found["drives"]
+
+
+def _mark(entry: object) -> Mark:
+    if not isinstance(entry, dict):
+        raise TypeError("not an object")
+    mark = Mark(mount=entry["mount"], uuid=entry["uuid"], why=entry["why"], since=entry["since"])
+    if not all(isinstance(value, str) for value in (mark.mount, mark.uuid, mark.why, mark.since)):
+        raise TypeError("not text")
+    return mark

@@ -1,0 +1,88 @@
+"""What a tick remembers for the next one: history only, never permission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drive_manager.errors import NasError
+from drive_manager.look import Hung
+from manager_core import files
+
+NAME = "state.json"
+
+
+class StateUnreadable(NasError):
+    """Raised when the memory of the last tick cannot be read; a tick then begins with none."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A drive as the last tick saw it; `gone_since` (ISO 8601) is empty while it is there."""
+
+    uuid: str
+    plots: int
+    problem: str = ""
+    gone_since: str = ""
+
+
+@dataclass(frozen=True)
+class Script:
+    """The receive script as it was last written: its inputs, its text, and its file's stat."""
+
+    inputs: list[Any] = field(default_factory=list)
+    text: str = ""
+    stat: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The last tick: actives and why, drives by mount point, trouble and partials told, drives that hang."""
+
+    active: tuple[str, ...] = ()
+    why: str = ""
+    drives: Mapping[str, Known] = field(default_factory=dict)
+    trouble: str = ""
+    hung: Mapping[str, Hung] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
+    script: Script = field(default_factory=Script)
+    fresh: bool = False
+
+
+def read(state_folder: Path) -> Memory:
+    """The memory of the last tick; `fresh` when there is none. Raises StateUnreadable."""
+    path = state_folder / NAME
+    try:
+        found = files.read_json(path)
+        if found is None:
+            return Memory(fresh=True)
+        return _memory(found)
+    except (files.UnreadableError, KeyError, TypeError, AttributeError) as error:
+        raise StateUnreadable(f"{path} cannot be read; starting without memory") from error
+
+
+def write(state_folder: Path, memory: Memory) -> bool:
+    """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
+    value = {name: entry for name, entry in asdict(memory).items() if name != "fresh"}
+    return files.write_json(state_folder / NAME, value)
+
+
+def plot_lock(state_folder: Path, name: str) -> Path:
+    """The lock of a plot name, NAS-wide. Names share 65,536 files, which are never unlinked."""
+    from hashlib import sha256  # not needed in a quiet minute
+
+    return state_folder / "locks" / f"plot-{sha256(name.encode()).hexdigest()[:4]}.lock"
+
+
+def _memory(found: Any) -> Memory:
+    return Memory(
+        active=tuple(found["active"]),
+        why=found["why"],
+        drives={mount: Known(**known) for mount, known in found["drives"].items()},
+        trouble=found["trouble"],
+        hung={mount: Hung(**hung) for mount, hung in found["hung"].items()},
+        told=tuple(found["told"]),
+        script=Script(**found["script"]),
+    )

@@ -1,0 +1,20 @@
+"""Sizes and counts as people read them."""
+
+from __future__ import annotations
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def size_text(size: int) -> str:
+    """A size in bytes in the unit that drive makers use: 108.9 GB."""
+    value = float(size)
+    unit = 0
+    while value >= 1000 and unit < len(_UNITS) - 1:
+        value /= 1000
+        unit += 1
+    return f"{size} bytes" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 drive", "3 drives"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
