@@ -43,10 +43,13 @@ class Moment:
 
 @final
 class Between:
-    """The test's side: `decide` is asked before (not `passed`) and after each line."""
+    """The test's side: `decide` is asked before (not `passed`) and after each line.
+
+    It answers PASS, DROP, TWICE, HALF, another line to pass instead, or None for PASS.
+    """
 
     def __init__(self, path: Path, decide: Callable[[Moment], str | None]) -> None:
-        """Listen on the unix socket `path`. `decide` returns what to do with the line; None passes it."""
+        """Listen on the unix socket `path`."""
         self._decide = decide
         self.moments: list[Moment] = []
         self.errors: list[Exception] = []
@@ -130,9 +133,8 @@ def _relay(source: IO[bytes], sink: IO[bytes], way: str, line: _Line, receiver: 
         for raw in iter(source.readline, b""):
             text = raw.decode(errors="replace")
             answer = line.ask(way=way, line=text, passed=False, receiver=receiver)
-            parts = {PASS: [raw], DROP: [], TWICE: [raw, raw], HALF: [raw[: len(raw) // 2]]}[answer]
-            for part in parts:
-                sink.write(part)
+            fates = {PASS: raw, DROP: b"", TWICE: raw + raw, HALF: raw[: len(raw) // 2]}
+            sink.write(fates[answer] if answer in fates else f"{answer}\n".encode())
             sink.flush()
             line.ask(way=way, line=text, passed=True, receiver=receiver)
     except (BrokenPipeError, ValueError):
