@@ -86,6 +86,15 @@ def looks_like_plot(name: str, suffixes: Sequence[str] = FINAL_SUFFIXES) -> bool
     return re.search(rf"({tails}){_UNFINISHED_TAIL}?\Z", name, re.DOTALL) is not None
 
 
+def why_not_final(name: str, suffixes: Sequence[str] = FINAL_SUFFIXES) -> str:
+    """Say why a name that looks like a plot's is not a final one."""
+    if not _has_stem(name.lstrip("."), suffixes):
+        return "is in the making by its name"
+    if name.startswith("."):
+        return "is hidden by its name"
+    return f"its name is not safe on every NAS: at most {MAX_NAME} of A-Z a-z 0-9 . _ -, not first a . or -"
+
+
 def examine(path: Path, *, test_size: int = 0) -> Verdict:
     """Look at one file; it is opened for reading only and never changed.
 
@@ -94,7 +103,7 @@ def examine(path: Path, *, test_size: int = 0) -> Verdict:
     try:
         kind = path.lstat().st_mode
         if not stat.S_ISREG(kind):
-            return Verdict(path, State.UNREADABLE, "", _kind(kind))
+            return Verdict(path, State.INCOMPLETE, "", _KINDS.get(stat.S_IFMT(kind), "is not a plain file"))
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
         return Verdict(path, *_not_opened(error))
@@ -195,10 +204,6 @@ def _not_opened(error: OSError) -> tuple[State, str, str]:
         return State.BEING_WRITTEN, "", "another process holds a lease on it"
     todo = "let this user read it" if isinstance(error, PermissionError) else "look at its drive"
     return State.UNREADABLE, "", f"cannot be opened: {error.strerror}; {todo}"
-
-
-def _kind(mode: int) -> str:
-    return _KINDS.get(stat.S_IFMT(mode), "is not a plain file")
 
 
 def _has_stem(name: str, suffixes: Sequence[str]) -> bool:
