@@ -43,7 +43,7 @@ class Lock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Somebody may have replaced the file between our open and our lock: then it guards nothing.
-            if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+            if os.path.samestat(os.fstat(fd), self.path.stat()):
                 self._fd, fd = fd, -1
                 return True
         except (BlockingIOError, FileNotFoundError):
@@ -70,7 +70,9 @@ class Lock:
             raise Busy(f"{self.path} is held by another process")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.free()
 
 

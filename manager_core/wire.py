@@ -209,9 +209,24 @@ class Unknown(Message):
 
 
 _MESSAGES: tuple[type[Message], ...] = (
-    Hello, Offer, Refused, Have, Done, Differs, Holds, Send, Ready, Sent, Damaged, Kept, Working, Check, Checked,
-    Room, Rooms,
-)  # fmt: skip
+    Hello,
+    Offer,
+    Refused,
+    Have,
+    Done,
+    Differs,
+    Holds,
+    Send,
+    Ready,
+    Sent,
+    Damaged,
+    Kept,
+    Working,
+    Check,
+    Checked,
+    Room,
+    Rooms,
+)
 VERBS = {kind.__name__.upper(): kind for kind in _MESSAGES}
 
 
@@ -254,7 +269,7 @@ def decode(line: bytes) -> Message:
 
 def _build(kind: type[Message], verb: str, fields: dict[str, object]) -> Message:
     values: dict[str, object] = {}
-    for name, (allowed, required) in _shape(kind).items():
+    for name, (allowed, required) in _shape(verb).items():
         if name not in fields:
             check(not required, f"{verb} without {name}:", "")
             continue
@@ -263,10 +278,12 @@ def _build(kind: type[Message], verb: str, fields: dict[str, object]) -> Message
 
 
 @cache
-def _shape(kind: type[Message]) -> dict[str, tuple[object, bool]]:
+def _shape(verb: str) -> dict[str, tuple[object, bool]]:
+    kind = VERBS[verb]
     hints = typing.get_type_hints(kind)
     return {
-        field.name: (hints[field.name], field.default is dataclasses.MISSING) for field in dataclasses.fields(kind)
+        field.name: (hints[field.name], field.default is dataclasses.MISSING)
+        for field in dataclasses.fields(kind)
     }
 
 

@@ -1,0 +1,77 @@
+"""What receivers remember for each other in small files: sizes offered lately, and plots in conflict.
+
+Memory, never permission: a file that cannot be read or written costs a WARNING and is begun anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from manager_core.files import UnreadableError, read_json, write_json
+from manager_core.locks import Lock
+
+log = logging.getLogger(__name__)
+
+OFFERS = "offers.json"
+CONFLICTS = "conflicts.json"
+OFFER_DAYS = 7
+ENTRIES = 1000
+LOCK_WAIT_S = 5.0
+
+
+def remember_offer(state_folder: Path, size: int) -> None:
+    """Note that a plot of `size` bytes was offered now."""
+    now = int(time.time())
+    known = _entries(state_folder / OFFERS).get(str(size))
+    if not isinstance(known, int) or now - known > 3600 or known > now:  # once an hour is often enough
+        _change(state_folder / OFFERS, lambda offers: offers.update({str(size): now}))
+
+
+def sizes_offered(state_folder: Path, now_s: float) -> tuple[int, ...]:
+    """The sizes of plots offered in the last seven days, in bytes, smallest first."""
+    offers = _entries(state_folder / OFFERS)
+    fresh = (
+        size for size, seen in offers.items() if isinstance(seen, int) and now_s - seen < OFFER_DAYS * 86400
+    )
+    return tuple(sorted(int(size) for size in fresh if size.isdigit()))
+
+
+def remember_conflict(
+    state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]
+) -> None:
+    """Note that the offered plot (size, mtime_ns) and the final file (likewise) of one name differ in content."""
+    entry = {"offered": list(offered), "final": list(final)}
+    _change(state_folder / CONFLICTS, lambda conflicts: conflicts.update({name: entry}))
+
+
+def is_conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]) -> bool:
+    """Whether just these two files were found to differ before."""
+    return _entries(state_folder / CONFLICTS).get(name) == {"offered": list(offered), "final": list(final)}
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except UnreadableError as error:
+        log.warning("%s; begun anew", error)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _change(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    lock = Lock(path.parent / "locks" / f"{path.stem}.lock")
+    try:
+        if not lock.take(LOCK_WAIT_S):
+            log.warning("%s is being written by another process for too long; not written", path)
+            return
+        entries = _entries(path)
+        change(entries)
+        write_json(path, dict(list(entries.items())[-ENTRIES:]))
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror or error)
+    finally:
+        lock.free()

@@ -1,0 +1,214 @@
+"""The only door to netcat: finds one, knows its flavour, starts it listening, ends it.
+
+Flags by flavour were tried on Debian 12: OpenBSD netcat 1.219, traditional netcat 1.10, Ncat 7.93. Never trust its exit
+status: OpenBSD nc exits 0 with a full drive and with a killed sender.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drive_manager.apart import end_with_parent
+from drive_manager.errors import NetcatError
+from manager_core.locks import Lock
+
+NAMES = ("nc.openbsd", "nc", "netcat", "ncat", "nc.traditional")
+LISTEN_TIMEOUT_S = 5.0
+TCP_LISTEN = "0A"
+
+
+@dataclass(frozen=True)
+class Netcat:
+    """A netcat on this machine. `flavour` is openbsd, traditional or ncat."""
+
+    path: str
+    flavour: str
+    flags: tuple[str, ...] = ()
+
+    def listen_command(self, address: str, port: int) -> list[str]:
+        """The command that accepts one connection and writes what it brings to its standard output."""
+        if self.flavour == "traditional":
+            where = ["-l", "-n", "-s", address, "-p", str(port)]
+        elif self.flavour == "ncat":
+            family = "-6" if ipaddress.ip_address(address).version == 6 else "-4"
+            where = ["-l", "-n", family, "--recv-only", address, str(port)]
+        else:
+            where = ["-l", "-n", address, str(port)]
+        return [self.path, *self.flags, *where]
+
+
+def flavour_of(path: str) -> str:
+    """Which netcat a program is, by its help text; "" when it is none that we know."""
+    for flag, marks in (
+        ("-h", {"OpenBSD netcat": "openbsd", "[v1.10": "traditional"}),
+        ("--version", {"Ncat": "ncat"}),
+    ):
+        try:
+            ran = subprocess.run(
+                [path, flag], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        text = (ran.stdout + ran.stderr).decode(errors="replace")
+        for mark, flavour in marks.items():
+            if mark in text:
+                return flavour
+    return ""
+
+
+def find(wanted: str = "auto", flavour: str = "auto", flags: tuple[str, ...] = ()) -> Netcat:
+    """The netcat to use: the one configured, or the first on PATH whose flavour is known. Raises NetcatError."""
+    names = NAMES if wanted == "auto" else (wanted,)
+    path_dirs = os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/local/bin"
+    for name in names:
+        path = shutil.which(name, path=path_dirs)
+        if path is None:
+            continue
+        found = flavour if flavour != "auto" else flavour_of(path)
+        if found:
+            return Netcat(path, found, flags)
+    raise NetcatError(
+        f"no usable netcat ({', '.join(names)}) on this NAS: install netcat-openbsd, netcat-traditional or ncat, "
+        "or set [receive] netcat and netcat_flavour"
+    )
+
+
+class Listener:
+    """One netcat that listens, later receives, and is ended and reaped by `end`."""
+
+    def __init__(self, netcat: Netcat, address: str, port: int, output: int, limit: int) -> None:
+        self.address, self.port = address, port
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`
+        parent = os.getpid()
+
+        def in_the_child() -> None:
+            end_with_parent(parent)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        try:
+            self._process = subprocess.Popen(
+                netcat.listen_command(address, port),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=self._errors,
+                preexec_fn=in_the_child,  # noqa: PLW1509  no other thread runs yet
+            )
+        except OSError as error:
+            raise NetcatError(f"{netcat.path} cannot be started: {error.strerror}") from error
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def listens(self) -> bool:
+        """Wait until it listens, itself and not another process on the same port; False when it ended instead."""
+        deadline = time.monotonic() + LISTEN_TIMEOUT_S
+        while self._process.poll() is None:
+            if listening_inodes(self.port) & socket_inodes(self.pid):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        return False
+
+    def ended(self) -> bool:
+        """Whether it has ended (and is reaped)."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """Kill it if it still runs, and reap it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def said(self) -> str:
+        """The last line that it wrote to its standard error."""
+        self._errors.seek(0)
+        lines = self._errors.read(4096).decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def listening_inodes(port: int) -> set[str]:
+    """Inodes of the sockets that listen on a TCP port (/proc/net/tcp and tcp6, proc(5))."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == TCP_LISTEN and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                    inodes.add(fields[9])
+    return inodes
+
+
+def socket_inodes(pid: int) -> set[str]:
+    """Inodes of the sockets that a process holds."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            target = str(entry.readlink())
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    return inodes
+
+
+@contextlib.contextmanager
+def listening(
+    netcat: Netcat, address: str, ports: tuple[int, int], locks: Path, output: int, limit: int
+) -> Iterator[Listener]:
+    """A netcat that listens on a free port of the range, writing to the descriptor `output` up to `limit` bytes.
+
+    The port stays locked until netcat is reaped. Raises NetcatError.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            yield _first_free(netcat, address, ports, locks, output, limit, stack)
+        finally:
+            stack.close()
+
+
+def _first_free(
+    netcat: Netcat,
+    address: str,
+    ports: tuple[int, int],
+    locks: Path,
+    output: int,
+    limit: int,
+    stack: contextlib.ExitStack,
+) -> Listener:
+    """A netcat that listens; the stack ends it and frees its port. Raises NetcatError."""
+    said = "all its ports are taken"
+    try:
+        for port in range(ports[0], ports[1] + 1):
+            lock = Lock(locks / f"port-{port}.lock")
+            if not lock.take():
+                continue
+            stack.callback(lock.free)
+            if listening_inodes(port):
+                continue
+            listener = Listener(netcat, address, port, output, limit)
+            stack.callback(listener.end)
+            if listener.listens():
+                return listener
+            said = listener.said() or said
+            if "assign" in said.lower():  # not our address: no other port will change that
+                break
+    except (
+        OSError
+    ) as error:  # of this machine's own disk, never of the plot's drive: it must not look like one
+        raise NetcatError(f"netcat cannot be set up: {error}; is the NAS's own disk full?") from error
+    raise NetcatError(
+        f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({said}): check [receive] ports on the NAS "
+        "and `addresses` on the plotter"
+    )

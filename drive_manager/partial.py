@@ -1,0 +1,225 @@
+"""A plot in flight on a drive: `NAME.tmp`, which netcat fills, and `NAME.pieces.tmp`, which says what is held.
+
+A piece is held when fdatasync of the plot succeeded and after that its digest was appended to the sidecar and that was
+synced too. The sidecar's first line is a JSON object (name, size, kind of digest, inode of the `.tmp`); each further
+line is the digest of one piece. A `.tmp` without a sidecar is not ours, unless it is empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from drive_manager.errors import DriveFault
+from manager_core import digest
+from manager_core.wire import DIGEST
+
+SIDECAR = ".pieces.tmp"
+MAX_SIDECAR_BYTES = 8 << 20
+FALLOC_FL_KEEP_SIZE = 1
+RENAME_NOREPLACE = 1
+NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class InTheWay(DriveFault):
+    """Raised when a file that is not ours has the name that a plot in flight would take."""
+
+
+class AlreadyThere(DriveFault):
+    """Raised when a file has taken the plot's final name in the meantime."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line of a sidecar."""
+
+    name: str
+    size: int
+    digest: str
+    inode: int
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What a sidecar says: whose it is and the digests of the held pieces."""
+
+    header: Header
+    pieces: tuple[str, ...]
+
+
+def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
+    """The sidecar of the plot in flight `name`; None when there is none that can be read as one. Raises OSError."""
+    try:
+        fd = os.open(name + SIDECAR, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        lines = file.read(MAX_SIDECAR_BYTES).split(b"\n")[:-1]  # a last line without its end was cut off
+    try:
+        header = Header(**json.loads(lines[0]))
+    except (IndexError, ValueError, TypeError):
+        return None
+    pieces = []
+    for line in lines[1:]:
+        text = line.decode("ascii", "replace")
+        if not DIGEST.fullmatch(text):
+            break
+        pieces.append(text)
+    return Sidecar(header, tuple(pieces[: digest.count(header.size)]))
+
+
+class Partial:
+    """The plot in flight `name` in the folder open as `folder_fd`. Its descriptor stays open from first to last."""
+
+    def __init__(self, folder_fd: int, name: str, size: int, kind: str) -> None:
+        self._folder, self.name, self.size, self.kind = folder_fd, name, size, kind
+        self.held: list[str] = []
+        self.fd = -1
+        self._side = -1
+
+    def load(self) -> bool:
+        """Whether something of this plot is here; then `held` has the digests of the pieces that can be relied on.
+
+        They are relied on when the `.tmp` is the file the sidecar speaks of, reaches behind them without a hole, and
+        the last of them still reads from the drive as it did. Raises OSError, InTheWay.
+        """
+        sidecar = read_sidecar(self._folder, self.name)
+        try:
+            self.fd = os.open(
+                self.name + ".tmp", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder
+            )
+        except FileNotFoundError:
+            return sidecar is not None
+        stat = os.fstat(self.fd)
+        if sidecar is None:
+            if stat.st_size:
+                self.close()
+                raise InTheWay(f"{self.name}.tmp is there and is not ours; move it away")
+            return True
+        header = sidecar.header
+        if header == Header(self.name, self.size, self.kind, stat.st_ino):
+            self.held = self._reliable(sidecar.pieces, stat.st_size)
+        return True
+
+    def _reliable(self, pieces: Sequence[str], size: int) -> list[str]:
+        held = list(pieces)
+        while held and digest.span(len(held) - 1, self.size)[1] > min(size, self._hole()):
+            held.pop()
+        if held:
+            start, end = digest.span(len(held) - 1, self.size)
+            os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
+            if digest.of_piece(self.fd, len(held) - 1, self.size, self.kind) != held[-1]:
+                held.clear()
+        return held
+
+    def _hole(self) -> int:
+        try:
+            return os.lseek(self.fd, 0, os.SEEK_HOLE)
+        except OSError:  # not every file system knows of holes
+            return self.size
+
+    def prepare(self, keep: int) -> None:
+        """Cut back to the first `keep` held pieces (or begin), with the room for the rest reserved.
+
+        Pieces to be kept: the sidecar is cut, and synced, before the plot is, so that it never promises too much.
+        Raises OSError (ENOSPC when the room is not there).
+        """
+        offset = digest.span(keep, self.size)[0]
+        if self.fd < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
+        if keep == 0:  # an empty `.tmp` is ours whatever the sidecar says: so this may be cut first
+            os.ftruncate(self.fd, 0)
+        header = Header(self.name, self.size, self.kind, os.fstat(self.fd).st_ino)
+        text = json.dumps(asdict(header)) + "\n" + "".join(f"{piece}\n" for piece in self.held[:keep])
+        self._begin_sidecar(text.encode())
+        del self.held[keep:]
+        os.ftruncate(self.fd, offset)
+        self._reserve(offset)
+        os.lseek(self.fd, offset, os.SEEK_SET)
+
+    def _begin_sidecar(self, text: bytes) -> None:
+        if self._side < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._side = os.open(self.name + SIDECAR, flags, 0o644, dir_fd=self._folder)
+        if (
+            os.pread(self._side, len(text), 0) != text
+        ):  # a sidecar that is only to be cut is never empty on the way
+            os.ftruncate(self._side, 0)
+            os.pwrite(self._side, text, 0)
+        os.ftruncate(self._side, len(text))
+        os.lseek(self._side, len(text), os.SEEK_SET)
+        os.fsync(self._side)
+        os.fsync(self._folder)
+
+    def _reserve(self, offset: int) -> None:
+        if offset >= self.size:
+            return
+        if _libc.fallocate(
+            self.fd, FALLOC_FL_KEEP_SIZE, ctypes.c_long(offset), ctypes.c_long(self.size - offset)
+        ):
+            code = ctypes.get_errno()
+            if code not in NOT_SUPPORTED:
+                raise OSError(code, os.strerror(code), self.name)
+
+    def record(self, pieces: Sequence[str]) -> None:
+        """Make pieces held that were digested: sync the plot, then write and sync their digests. Raises OSError."""
+        os.fdatasync(self.fd)
+        os.write(self._side, "".join(f"{piece}\n" for piece in pieces).encode())
+        os.fdatasync(self._side)
+        self.held.extend(pieces)
+
+    def publish(self) -> None:
+        """Give the whole, synced plot its final name, without replacing anything. Raises AlreadyThere, OSError."""
+        opened, named = (
+            os.fstat(self.fd),
+            os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False),
+        )
+        if not os.path.samestat(opened, named):
+            raise DriveFault(f"{self.name}.tmp was replaced while it was being received")
+        rename_new(self._folder, self.name + ".tmp", self.name)
+        os.fsync(self._folder)
+        self._remove(self.name + SIDECAR)
+
+    def destroy(self) -> None:
+        """Remove what there is of this plot in flight: the `.tmp` first, for it is the sidecar that makes it ours."""
+        self.close()
+        self._remove(self.name + ".tmp")
+        self._remove(self.name + SIDECAR)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._folder)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self.fd, self._side):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._side = -1
+
+
+def rename_new(folder_fd: int, old: str, new: str) -> None:
+    """Rename within a folder, never onto an existing name: renameat2(2), or link and unlink where that is missing.
+
+    Raises AlreadyThere, OSError.
+    """
+    if _libc.renameat2(folder_fd, os.fsencode(old), folder_fd, os.fsencode(new), RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code == errno.EEXIST:
+        raise AlreadyThere(f"{new} is there already")
+    if code not in NOT_SUPPORTED:
+        raise OSError(code, os.strerror(code), new)
+    try:
+        os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+    except FileExistsError as error:
+        raise AlreadyThere(f"{new} is there already") from error
+    os.unlink(old, dir_fd=folder_fd)

@@ -1,0 +1,97 @@
+"""Where an offered plot is already, in whole or in part, and which drives have room for it. Touches every drive."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from drive_manager import drives, marks, mounts
+from drive_manager.drives import Drive
+from drive_manager.errors import DriveGone
+from drive_manager.partial import read_sidecar
+from drive_manager.settings import Settings
+from drive_manager.voice import Voice
+from manager_core.wire import Offer
+
+
+@dataclass(frozen=True)
+class Final:
+    """A file of the plot's name: on which drive, and its size and mtime_ns."""
+
+    mount: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A drive that this plot may be written to: bytes of room for it, and bytes of it that are held there already."""
+
+    drive: Drive
+    room: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a search found; `spots` in the order of the receive script, `partials` the drives with parts of it."""
+
+    finals: tuple[Final, ...]
+    spots: tuple[Spot, ...]
+    partials: tuple[str, ...]
+    unusable: tuple[str, ...]
+
+
+def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: frozenset[str]) -> Found:
+    """Look on every drive but those to skip. Raises marks.MarksUnreadable, OSError, apart.Ended."""
+    offline = marks.read(settings.files.state_folder)
+    uuids = mounts.uuids()
+    finals, partials, unusable = [], [], [f"{mount} hangs" for mount in skip if mount in allowed]
+    spots: dict[str, Spot] = {}
+    for mount in drives.candidates(settings.drives).mounts:
+        if mount.point in skip:
+            continue
+        voice.step("looking", mount.point)
+        final, partial = _named(settings, mount, voice.offer.name)
+        if final is not None:
+            finals.append(final)
+        if partial:
+            partials.append(mount.point)
+        if mount.point in allowed:
+            drive = drives.look_at(settings.drives, mount, uuids)
+            mark = marks.find(offline, drive.mount, drive.uuid)
+            problem = drive.problem or (f"set aside: {mark.why}" if mark else "")
+            if problem:
+                unusable.append(f"{drive.mount}: {problem}")
+            else:
+                spots[drive.mount] = _spot(drive, settings.drives.reserve, voice.offer)
+    ordered = tuple(spots[mount] for mount in allowed if mount in spots)
+    return Found(tuple(finals), ordered, tuple(partials), tuple(unusable))
+
+
+def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | None, bool]:
+    """The final file of this name on a drive, and whether a part of it is there."""
+    try:
+        folder = drives.open_drive(settings.drives, mount.point, make=False, expected=mount)
+    except (OSError, DriveGone):  # a drive that cannot be read has nothing to offer; the tick tells of it
+        return None, False
+    try:
+        partial = read_sidecar(folder, name) is not None
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None, partial
+    except OSError:
+        return None, False
+    finally:
+        os.close(folder)
+    size = facts.st_size if stat.S_ISREG(facts.st_mode) else -1
+    return Final(mount.point, size, facts.st_mtime_ns), partial
+
+
+def _spot(drive: Drive, reserve: int, offer: Offer) -> Spot:
+    own = next((partial for partial in drive.partials if partial.name == offer.name), None)
+    if own is None:
+        return Spot(drive, drive.room(reserve), 0)
+    others = drive.reserved - own.missing
+    return Spot(drive, max(0, drive.free - others - reserve) + own.allocated, own.held)

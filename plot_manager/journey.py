@@ -1,0 +1,283 @@
+"""One plot's way: offered, streamed, verified, deleted. The local copy goes only after KEPT or HAVE was checked."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import ipaddress
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from manager_core import digest
+from manager_core.files import sync_folder
+from manager_core.plots import Facts, State, Verdict, examine
+from manager_core.wire import (
+    Damaged,
+    Differs,
+    Done,
+    Have,
+    Holds,
+    Kept,
+    Message,
+    Offer,
+    Ready,
+    Refused,
+    Send,
+    Sent,
+    Working,
+)
+from plot_manager.errors import NasUnreachable, PlotterError, SourceChanged, StreamBroken
+from plot_manager.nas import Session
+from plot_manager.settings import Transfer
+from plot_manager.stream import Source, send
+
+log = logging.getLogger(__name__)
+
+WORKING_EVERY_S = 10.0
+
+
+class End(enum.Enum):
+    """How a journey ended."""
+
+    MOVED = "moved"
+    WAS_THERE = "was there already"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A journey's end: where the plot is, what it took; or the refusal."""
+
+    end: End
+    drive: str = ""
+    seconds: float = 0.0
+    streamed: int = 0
+    refused: Refused | None = None
+
+
+@dataclass
+class Journey:
+    """The way of one plot over one talk. `told` hears the position in bytes as it moves on."""
+
+    session: Session
+    verdict: Verdict
+    settings: Transfer
+    address: str
+    told: Callable[[int], None]
+    rehearsal: bool = False
+    transfer: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    streamed: int = 0
+    _worked: float = 0.0
+
+    def travel(self) -> Outcome:
+        """Take the plot to the NAS. Raises PlotterError, ManagerError of the talk, OSError of the plot."""
+        began = time.monotonic()
+        with _opened(self.verdict) as source_fd:
+            facts = Facts.of(os.fstat(source_fd))
+            source = Source(source_fd, facts.size, self.settings.digest)
+            name = self.verdict.path.name
+            self._say(Offer(self.transfer, name, facts.size, facts.mtime_ns, source.digest, self.rehearsal))
+            answer = self._hear()
+            if isinstance(answer, Have):
+                end = self._compare(source, answer)
+            elif isinstance(answer, Holds):
+                end = self._deliver(source, answer)
+            else:
+                end = self._refused(answer)
+        return Outcome(end.end, end.drive, time.monotonic() - began, self.streamed, end.refused)
+
+    def _compare(self, source: Source, have: Have) -> Outcome:
+        """The NAS has a final file of this name and size: the same, or another plot?"""
+        pieces = digest.of_file(
+            source.fd, source.size, source.digest, self._reading("comparing", source.size)
+        )
+        if have.size != source.size or have.digest != digest.of_pieces(pieces, source.digest):
+            self._say(Differs(self.transfer))
+            return self._refused(self._hear())
+        self._delete(source)
+        self._say(Done(self.transfer))
+        return Outcome(End.WAS_THERE, have.drive)
+
+    def _deliver(self, source: Source, holds: Holds) -> Outcome:
+        """Send what the NAS does not hold, again from the first damaged piece where needed."""
+        pieces = list(self._agreed(source, holds))
+        for attempt in range(1 + self.settings.attempts):
+            if attempt:
+                log.warning(
+                    "%s: piece %d is missing or damaged on the NAS, sending again from there",
+                    self.verdict.path.name,
+                    len(pieces),
+                )
+            answer = self._send(source, pieces)
+            if isinstance(answer, Kept):
+                return self._kept(source, answer, pieces)
+            if not isinstance(answer, Damaged):
+                return self._refused(answer)
+            if answer.piece > len(pieces):
+                raise NasUnreachable(f"DAMAGED names piece {answer.piece}, of which nothing was sent")
+            del pieces[answer.piece :]
+            self._unchanged(source)
+        raise StreamBroken(f"still damaged after {attempt + 1} attempts: {self._broken or 'digests differ'}")
+
+    def _agreed(self, source: Source, holds: Holds) -> Iterator[str]:
+        """The pieces that the NAS holds and that are ours, from the first on."""
+        told = self._reading("comparing", len(holds.pieces) * digest.PIECE_BYTES)
+        for index, held in enumerate(holds.pieces[: digest.count(source.size)]):
+            if digest.of_piece(source.fd, index, source.size, source.digest) != held:
+                return
+            told((index + 1) * digest.PIECE_BYTES)
+            yield held
+
+    def _send(self, source: Source, pieces: list[str]) -> Message:
+        """One SEND to its answer; `pieces` grows by what was sent."""
+        offset = min(len(pieces) * digest.PIECE_BYTES, source.size)
+        self._say(Send(self.transfer, offset, _address(self.address)))
+        ready = self._hear()
+        if not isinstance(ready, Ready):
+            return ready
+        streamed = send(
+            source,
+            offset,
+            (ready.address, ready.port),
+            self.session.talk,
+            self.settings.idle_timeout_s,
+            self._told,
+        )
+        self._broken = streamed.broken
+        if streamed.heard is not None:
+            return streamed.heard
+        pieces.extend(streamed.pieces)
+        whole = not streamed.broken and len(pieces) == digest.count(source.size)
+        self._say(
+            Sent(self.transfer, streamed.pieces, digest.of_pieces(pieces, source.digest) if whole else "")
+        )
+        return self._hear()
+
+    _broken: str = ""
+    _position: int = 0
+
+    def _told(self, position: int) -> None:
+        self.streamed += max(0, position - self._position)
+        self._position = position
+        self.told(position)
+
+    def _kept(self, source: Source, kept: Kept, pieces: list[str]) -> Outcome:
+        own = digest.of_pieces(pieces, source.digest)
+        if len(pieces) != digest.count(source.size) or (kept.size, kept.digest) != (source.size, own):
+            raise NasUnreachable(f"KEPT speaks of another plot ({kept.size:,} bytes, digest {kept.digest})")
+        self._delete(source)
+        return Outcome(End.MOVED, kept.drive)
+
+    def _unchanged(self, source: Source) -> None:
+        """Raises SourceChanged unless the name still leads to the file that was offered, as it was."""
+        try:
+            named = Facts.of(self.verdict.path.lstat())
+        except FileNotFoundError:
+            named = None
+        for found in (Facts.of(os.fstat(source.fd)), named):
+            if found is None or not _same(found, self.verdict.facts):
+                raise SourceChanged(
+                    "the plot changed while it was being sent; it is looked at again in the next run"
+                )
+
+    def _delete(self, source: Source) -> None:
+        self._unchanged(source)
+        if examine(self.verdict.path).state is State.BEING_WRITTEN:
+            raise SourceChanged("a program has the plot open for writing; it stays until that ends")
+        self.verdict.path.unlink()
+        with contextlib.suppress(
+            OSError
+        ):  # after a power cut it may be there again: it is offered again, that is all
+            sync_folder(self.verdict.path.parent)
+
+    def _refused(self, answer: Message) -> Outcome:
+        if not isinstance(answer, Refused):
+            raise NasUnreachable(
+                f"{self.session.nas.name} answered {type(answer).__name__.upper()} out of turn"
+            )
+        return Outcome(End.REFUSED, refused=answer)
+
+    def _say(self, message: Message) -> None:
+        self.session.talk.say(message)
+
+    def _hear(self) -> Message:
+        """The next message for this transfer that is not WORKING. Raises TalkSilent, TalkOver, WireError."""
+        while True:
+            message = self.session.talk.hear(self.settings.idle_timeout_s)
+            if isinstance(message, Working):
+                log.debug(
+                    "%s: the NAS is at it: %s, %s of %s bytes",
+                    self.verdict.path.name,
+                    message.step,
+                    f"{message.done:,}",
+                    f"{message.total:,}",
+                )
+            elif message.transfer == self.transfer:
+                return message
+
+    def _reading(self, step: str, total: int) -> Callable[[int], None]:
+        """What tells the NAS every 10 s that this side is at a long step."""
+
+        def told(done: int) -> None:
+            if time.monotonic() - self._worked >= WORKING_EVERY_S:
+                self._worked = time.monotonic()
+                self._say(Working(self.transfer, step, done, total))
+
+        return told
+
+
+@contextlib.contextmanager
+def _opened(verdict: Verdict) -> Iterator[int]:
+    """The plot open for reading, as it was found. Raises SourceChanged, OSError."""
+    fd = os.open(verdict.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not _same(Facts.of(os.fstat(fd)), verdict.facts):
+            raise SourceChanged(
+                "the plot changed since it was found complete; it is looked at again in the next run"
+            )
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _same(found: Facts, offered: Facts | None) -> bool:
+    """Whether a file is the one offered: device, inode, size and mtime (reading it may change no more than atime)."""
+    return offered is not None and (found.device, found.inode, found.size, found.mtime_ns) == (
+        offered.device,
+        offered.inode,
+        offered.size,
+        offered.mtime_ns,
+    )
+
+
+def _address(configured: str) -> str:
+    """The numeric address to ask for: the NAS binds to it. "" leaves it to where ssh arrived. Raises PlotterError."""
+    if not configured:
+        return ""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(configured))
+    try:
+        return str(socket.getaddrinfo(configured, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise PlotterError(
+            f"address {configured} of the NAS is unknown: {error}; check `addresses`"
+        ) from error
+
+
+def describe(path: Path, size: int, outcome: Outcome, nas: str) -> str:
+    """The INFO line of a plot that has arrived: size, seconds, MB/s, NAS and drive."""
+    rate = outcome.streamed / 1e6 / max(outcome.seconds, 1e-3)
+    if outcome.end is End.WAS_THERE:
+        where = f"{nas}:{outcome.drive}"
+        return f"{path.name} ({size:,} bytes) was on {where} already, read again there; local copy deleted"
+    part = "" if outcome.streamed == size else f", {outcome.streamed:,} of them sent in this run"
+    return (
+        f"{path.name} moved: {size:,} bytes{part} in {outcome.seconds:.1f} s ({rate:,.1f} MB/s) "
+        f"to {nas}:{outcome.drive}; local copy deleted"
+    )

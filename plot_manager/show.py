@@ -1,0 +1,83 @@
+"""What a person asks the plotter: status and --dry-run. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from manager_core.locks import is_free
+from manager_core.plots import Verdict
+from plot_manager import waiting
+from plot_manager.finished import Finished
+from plot_manager.nas import login
+from plot_manager.settings import Settings
+
+
+def status(settings: Settings, *, as_json: bool) -> int:
+    """Print what waits, what is under way and what is passed over."""
+    found = waiting.look(settings, remember=False)
+    running = not is_free(settings.files.state_folder / "locks" / "plot_manager.lock")
+    in_flight = _in_flight(settings) if running else []
+    if as_json:
+        print(json.dumps(_facts(settings, found, in_flight, running=running), indent=1))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{len(found.complete)} complete plots wait, oldest first; {len(found.passed_over)} passed over"
+    )
+    for column in ("file", "bytes", "format", "state"):
+        table.add_column(column, justify="right" if column == "bytes" else "left", overflow="fold")
+    for verdict in (*found.complete, *found.passed_over):
+        size = f"{verdict.facts.size:,}" if verdict.facts else ""
+        table.add_row(str(verdict.path), size, verdict.format, verdict.reason)
+    console = Console()
+    console.print(table)
+    console.print(f"NAS: {', '.join(f'{nas.name} ({login(nas)})' for nas in settings.nas)}", markup=False)
+    console.print(
+        "\n".join(in_flight) or ("A run is under way" if running else "No run is under way"), markup=False
+    )
+    return 0
+
+
+def _in_flight(settings: Settings) -> list[str]:
+    try:
+        return settings.files.transfer_job_running.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _facts(settings: Settings, found: Finished, in_flight: list[str], *, running: bool) -> dict[str, Any]:
+    return {
+        "running": running,
+        "in_flight": in_flight,
+        "nas": [{"name": nas.name, "login": login(nas)} for nas in settings.nas],
+        "complete": [_verdict(verdict) for verdict in found.complete],
+        "passed_over": [_verdict(verdict) for verdict in found.passed_over],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "path": str(verdict.path),
+        "size_bytes": verdict.facts.size if verdict.facts else None,
+        "format": verdict.format,
+        "state": verdict.state.value,
+        "reason": verdict.reason,
+    }
+
+
+def dry_run(settings: Settings, *, rehearsal: bool) -> int:
+    """Print what a run would do, in its order."""
+    found = waiting.look(settings, rehearsal=rehearsal, remember=False)
+    targets = ", then ".join(f"{nas.name} ({login(nas)})" for nas in settings.nas)
+    for verdict in found.complete:
+        print(
+            f"would offer {waiting.describe(verdict)}; to {targets}; delete it here once the NAS has proved it"
+        )
+    for verdict in found.passed_over:
+        print(f"would pass over {waiting.describe(verdict)}")
+    if not found.complete:
+        print("nothing to send")
+    return 0

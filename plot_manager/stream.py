@@ -1,0 +1,172 @@
+"""The only door to the data socket: sends a plot with sendfile while its digest follows in a thread beside."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from manager_core import digest
+from manager_core.talk import Talk
+from manager_core.wire import Message, Working
+
+CHUNK_BYTES = 8 << 20
+SOCKET_FAULTS = frozenset(
+    {
+        errno.EPIPE,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.ENOTCONN,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The plot that is sent: its open descriptor, size in bytes, kind of digest."""
+
+    fd: int
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What came of a stream: digests of the pieces sent whole, why it broke off (""), what the NAS said meanwhile."""
+
+    pieces: tuple[str, ...]
+    broken: str = ""
+    heard: Message | None = None
+
+
+class Following:
+    """Digests the pieces that were sent, in a thread of its own, out of the page cache that sendfile just filled."""
+
+    def __init__(self, source: Source, first: int) -> None:
+        self._source, self._first = source, first
+        self._pieces: list[str] = []
+        self._sent = 0
+        self._stop = False
+        self._error: Exception | None = None
+        self._change = threading.Condition()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def sent(self, position: int) -> None:
+        """All bytes before `position` were sent."""
+        with self._change:
+            self._sent = position
+            self._change.notify()
+
+    def finish(self) -> tuple[str, ...]:
+        """Digests of all pieces sent whole. Raises the OSError met while reading."""
+        with self._change:
+            self._stop = True
+            self._change.notify()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return tuple(self._pieces)
+
+    def _next(self) -> int | None:
+        index = self._first + len(self._pieces)
+        whole = (
+            index < digest.count(self._source.size) and digest.span(index, self._source.size)[1] <= self._sent
+        )
+        return index if whole else None
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._change:
+                    self._change.wait_for(lambda: self._stop or self._next() is not None)
+                    index = self._next()
+                if index is None:
+                    return
+                self._pieces.append(
+                    digest.of_piece(self._source.fd, index, self._source.size, self._source.digest)
+                )
+        except Exception as error:  # noqa: BLE001  `finish` raises it where it can be told
+            self._error = error
+
+
+def send(
+    source: Source,
+    offset: int,
+    where: tuple[str, int],
+    talk: Talk,
+    idle_timeout_s: float,
+    told: Callable[[int], None],
+) -> Streamed:
+    """Send the plot from `offset` on to the (address, port) `where`, listening to the NAS meanwhile.
+
+    `told` hears the position after each chunk. Raises OSError when the plot itself cannot be read.
+    """
+    try:
+        connection = socket.create_connection(where, timeout=min(idle_timeout_s, 20.0))
+    except OSError as error:
+        return Streamed((), broken=f"cannot connect to {where[0]} port {where[1]}: {error.strerror or error}")
+    with connection:
+        connection.setblocking(False)
+        following = Following(source, offset // digest.PIECE_BYTES)
+        broken, heard = "stopped", None
+        try:
+            broken, heard = _pump(source, offset, connection, talk, idle_timeout_s, following, told)
+        finally:
+            pieces = following.finish()
+    return Streamed(pieces, broken, heard)
+
+
+def _pump(
+    source: Source,
+    offset: int,
+    connection: socket.socket,
+    talk: Talk,
+    idle_timeout_s: float,
+    following: Following,
+    told: Callable[[int], None],
+) -> tuple[str, Message | None]:
+    position, moved = offset, time.monotonic()
+    while position < source.size:
+        readable, writable, _ = select.select([talk], [connection], [], 1.0)
+        if readable or talk.waiting:
+            message = talk.hear(idle_timeout_s)
+            if not isinstance(message, Working):
+                return "", message
+        if writable:
+            sent, fault = _chunk(connection, source, position)
+            if fault:
+                return fault, None
+            if sent:
+                position, moved = position + sent, time.monotonic()
+                following.sent(position)
+                told(position)
+        if time.monotonic() - moved > idle_timeout_s:
+            return f"no byte moved for {idle_timeout_s:.0f} s", None
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        return f"the connection broke off at its end: {error.strerror}", None
+    return "", None
+
+
+def _chunk(connection: socket.socket, source: Source, position: int) -> tuple[int, str]:
+    """Send what fits; (bytes, "") or (0, why the stream broke). Raises OSError when the plot cannot be read."""
+    try:
+        sent = os.sendfile(connection.fileno(), source.fd, position, min(CHUNK_BYTES, source.size - position))
+    except BlockingIOError:
+        return 0, ""
+    except OSError as error:
+        if error.errno in SOCKET_FAULTS:
+            return 0, f"the connection broke off at byte {position:,}: {error.strerror}"
+        raise
+    return sent, "" if sent else f"the plot ends at byte {position:,}, before the size it was offered with"

@@ -1,0 +1,81 @@
+"""What waits in the plot folders, with a log line for each file that is passed over and why."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from pathlib import Path
+
+from manager_core.files import UnreadableError, read_json, write_json
+from manager_core.plots import State, Verdict, is_final_name
+from plot_manager import finished
+from plot_manager.finished import Finished, Memory
+from plot_manager.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+ZEROS = bytes(1 << 20)
+
+
+def look(settings: Settings, *, rehearsal: bool = False, remember: bool = True) -> Finished:
+    """Complete plots, oldest first, and the rest. With `remember`, what this look saw counts for the next one."""
+    state = settings.files.state_folder
+    memory = Memory(state / "seen.json", keeps=remember)
+    clock = (BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    if rehearsal:
+        folder = settings.test.folder
+        return finished.look(
+            [folder],
+            settings.plots.suffixes,
+            Memory(state / "seen_test.json"),
+            settle_s=0.0,
+            clock=clock,
+            test_size=settings.test.plot_size,
+        )
+    plots = settings.plots
+    found = finished.look(plots.folders, plots.suffixes, memory, settle_s=plots.settle_s, clock=clock)
+    if remember:
+        _tell(state / "passed_over.json", found)
+    return found
+
+
+def _tell(file: Path, found: Finished) -> None:
+    """Log why files are passed over: once when that is new, at DEBUG in later runs."""
+    try:
+        known = read_json(file)
+    except UnreadableError as error:
+        log.warning("%s; begun anew", error)
+        known = None
+    told = known if isinstance(known, dict) else {}
+    for verdict in found.passed_over:
+        level = logging.WARNING if verdict.state is State.UNREADABLE else logging.INFO
+        is_new = told.get(str(verdict.path)) != verdict.state.name
+        log.log(level if is_new else logging.DEBUG, "Passed over %s: %s", verdict.path, verdict.reason)
+    try:
+        write_json(file, {str(verdict.path): verdict.state.name for verdict in found.passed_over})
+    except OSError as error:
+        log.warning("%s cannot be written: %s", file, error.strerror or error)
+
+
+def make_test_plot(settings: Settings) -> Path | None:
+    """Put a file of zeros into the test folder when it holds no plot; its path, or None. Raises OSError."""
+    folder = settings.test.folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(is_final_name(path.name, settings.plots.suffixes) for path in folder.iterdir()):
+        return None
+    path = folder / f"plot-k32-{time.strftime('%Y-%m-%d-%H-%M')}-{secrets.token_hex(32)}.plot"
+    made = path.with_name(path.name + ".tmp")
+    with made.open("wb") as file:
+        left = settings.test.plot_size
+        while left:
+            left -= file.write(ZEROS[: min(left, len(ZEROS))])
+    made.rename(path)
+    return path
+
+
+def describe(verdict: Verdict) -> str:
+    """A line for people: name, size, what it is."""
+    size = f"{verdict.facts.size:,} bytes, " if verdict.facts else ""
+    return f"{verdict.path}: {size}{verdict.reason}"
