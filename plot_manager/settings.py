@@ -11,7 +11,7 @@ from manager_core import kinds, logs, settings
 from manager_core.settings import option, section, sections
 
 PROGRAM = "plot_manager"
-_IDENTITY = "{folder}/ssh_key"
+KEY_NAME = "ssh_key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Nas:
     )
     ssh_port: int = option("auto", kinds.count(1, 65535, auto=0), "The port of sshd. auto: ssh's own choice.")
     identity: Path | None = option(
-        _IDENTITY,
+        f"{{folder}}/{KEY_NAME}",
         kinds.PATH,
         "The private key for ssh; `plot_manager install` makes it. When the file of this default is not "
         "there, ssh tries the keys it knows.",
@@ -182,7 +182,7 @@ def with_key(loaded: Settings) -> Settings:
 
     :raises manager_core.settings.SettingsError: when a key that the file names is not there
     """
-    default = loaded.files.folder / _IDENTITY.rpartition("/")[2]
+    default = loaded.files.folder / KEY_NAME
     faults = [
         f"{loaded.source}: [nas {nas.name}] identity: {nas.identity}: no such file; "
         "allowed: a private key for ssh, or leave the option out"
