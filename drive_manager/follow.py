@@ -42,7 +42,7 @@ class Follower:
         return len(self._partial.held)
 
     def finish(self) -> None:
-        """No more will arrive: return when all whole pieces are digested and held. Raises what went wrong, OSError mostly."""
+        """No more will arrive: return when all whole pieces are digested and held. Raises what went wrong."""
         self.arrived()
         with self._change:
             self._stop = True

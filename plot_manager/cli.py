@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         log.debug("Checkfile Exists, We are currently Running a Transfer, Exiting")
         return DONE
     try:
+        if not args.test:  # what a run that was killed left behind
+            settings.files.transfer_job_running.unlink(missing_ok=True)
         if args.test and (made := waiting.make_test_plot(settings)) is not None:
             log.info("Rehearsal: made %s (%s bytes of zeros)", made, f"{settings.test.plot_size:,}")
         code = one_round.Round(settings, rehearsal=args.test).run()
@@ -90,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     logs.start("plot_manager", settings.logs, console=args.test, verbose=args.verbose)
     for warning in settings.warnings:
         log.warning("%s", warning)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a run that is told to end cleans up
     return _guarded(lambda: VERBS[args.verb](args, settings))
 
 
@@ -98,7 +102,7 @@ def _guarded(verb: Callable[[], int]) -> int:
     try:
         return verb()
     except KeyboardInterrupt:
-        log.warning("Stopped by the keyboard; the next run goes on")
+        log.warning("Told to stop; the next run goes on from here")
     except (ManagerError, OSError) as error:
         log.error("%s", error)
     except Exception:

@@ -141,6 +141,7 @@ class Journey:
         ready = self._hear()
         if not isinstance(ready, Ready):
             return ready
+        self._position = offset
         streamed = send(
             source,
             offset,
