@@ -1,6 +1,6 @@
 """A relay for one data connection that spoils it: `python meddler.py HOST PORT TO_PORT AT flip|cut`.
 
-It listens on HOST PORT and passes all to HOST TO_PORT; byte AT comes out flipped, or the connection ends there.
+It listens on HOST PORT and passes all to HOST TO_PORT; byte AT comes out flipped, or the connection ends so.
 """
 
 from __future__ import annotations
