@@ -14,21 +14,7 @@ from manager_core import install, settings
 from manager_core.inifile import text_of
 
 # Below these a mount is the system's own.
-_NEVER = frozenset(("", *"boot dev etc home opt proc root run snap sys tmp usr var".split()))
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/opt",
-    "/proc",
-    "/root",
-    "/run",
-    "/snap",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var",
-)
+_NEVER = re.compile(r"/(boot|dev|etc|home|opt|proc|root|run|snap|sys|tmp|usr|var)?(/|$)")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -75,7 +61,7 @@ def suggestion(points: Iterable[str]) -> str:
     found = [
         re.sub(r"\d+(?=/|$)", "*", point)
         for point in sorted(points, key=mounts.natural)
-        if point.split("/")[1] not in _NEVER
+        if not _NEVER.match(point)
         and not point.startswith(("/boot/", "/snap/", "/var/", "/run/", "/etc/", "/usr/"))
     ]
     return install.listed(dict.fromkeys(found))
