@@ -96,7 +96,7 @@ def candidates(settings: Drives, mountinfo: Path = MOUNTINFO) -> mounts.Discover
 
 def look_at(settings: Drives, mount: Mount, uuids: dict[str, str] | None = None) -> Drive:
     """Look at one drive; what fails is the drive's `problem`, nothing is raised. May hang with the drive."""
-    uuid = (mounts.uuids() if uuids is None else uuids).get(os.path.realpath(mount.source), "")
+    uuid = uuid_of(mount, mounts.uuids() if uuids is None else uuids)
     drive = Drive(mount.point, mount.device, mount.source, mount.fs_type, uuid)
     try:
         folder = open_drive(settings, mount.point, make=False, expected=mount)
@@ -110,6 +110,11 @@ def look_at(settings: Drives, mount: Mount, uuids: dict[str, str] | None = None)
         return _replaced(drive, problem=f"it cannot be read ({error.strerror or error}); look at dmesg")
     finally:
         os.close(folder)
+
+
+def uuid_of(mount: Mount, uuids: dict[str, str]) -> str:
+    """The UUID of a mounted file system, "" when it is not known; `uuids` are those of `mounts.uuids`."""
+    return uuids.get(os.path.realpath(mount.source), "")
 
 
 def entry(settings: Drives, point: str, mountinfo: Path = MOUNTINFO) -> Mount:

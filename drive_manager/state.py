@@ -48,6 +48,7 @@ class Memory:
     hung: Mapping[str, Hung] = field(default_factory=dict)
     told: tuple[str, ...] = ()
     script: Script = field(default_factory=Script)
+    script_trouble: str = ""
     fresh: bool = False
 
 
@@ -85,4 +86,5 @@ def _memory(found: Any) -> Memory:
         hung={mount: Hung(**hung) for mount, hung in found["hung"].items()},
         told=tuple(found["told"]),
         script=Script(**found["script"]),
+        script_trouble=found["script_trouble"],
     )

@@ -20,7 +20,7 @@ Message = tuple[int, str]
 
 @dataclass(frozen=True)
 class World:
-    """What was seen: drives in natural order, marks (None and why when unreadable), plot size (or 0), time."""
+    """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time."""
 
     drives: tuple[Drive, ...]
     offline: Mapping[str, Mark] | None
@@ -113,10 +113,7 @@ def _gone(mount: str, before: Known) -> str:
 def _change(previous: tuple[str, ...], choice: Choice) -> Iterator[Message]:
     if choice.active != previous:
         old, new = (", ".join(each) or "none" for each in (previous, choice.active))
-        yield (
-            logging.INFO,
-            f"Drive change: {old} -> {new} ({choice.why})" if choice.why else f"{old} -> {new}",
-        )
+        yield logging.INFO, f"Drive change: {old} -> {new}" + (f" ({choice.why})" if choice.why else "")
 
 
 def _trouble(world: World, memory: Memory, choice: Choice) -> Iterator[Message]:

@@ -1,0 +1,133 @@
+"""One run by cron: look, decide, act. The receive script first, then memory and messages, then tidying up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from drive_manager import marks, script, state, sweep, tick
+from drive_manager.look import Seen, look
+from drive_manager.marks import Mark
+from drive_manager.memory import sizes_offered
+from drive_manager.settings import Settings
+from drive_manager.state import Memory
+from manager_core.locks import Lock
+
+log = logging.getLogger(__name__)
+
+LONG_S = 300.0
+
+
+def run(settings: Settings) -> int:
+    """Do one run; 0 when another is under way, 1 while no plot can be received or no script be written.
+
+    Raises OSError when mountinfo or the lock cannot be had.
+    """
+    lock = Lock(settings.files.state_folder / "locks" / "run.lock")
+    if not lock.take():
+        held_s = held_for(lock.path)
+        level = logging.WARNING if held_s > LONG_S else logging.DEBUG
+        log.log(level, "Another run of drive_manager has been under way for %.0f s, Exiting", held_s)
+        return 0
+    try:
+        return _act(settings, *observe(settings))
+    finally:
+        lock.free()
+
+
+def rehearse(settings: Settings) -> list[str]:
+    """What a run would say and change now, one line each; changes nothing. Raises OSError, ScriptFailed."""
+    memory, seen, world = observe(settings)
+    decision = tick.decide(world, memory, settings.drives)
+    want = script.wanted(decision.choice, settings.drives.active_drives, settings.source)
+    lines = [f"{logging.getLevelName(level)} {text}" for level, text in decision.messages]
+    for drive in seen.drives:
+        reason = dict(decision.choice.reasons).get(drive.mount, "")
+        lines.append(f"{drive.mount}: {reason}")
+    path = settings.receive.script
+    if memory.script.inputs == want.inputs and path.exists():
+        return [*lines, f"{path} would stay as it is"]
+    text = script.render(want, world.now)
+    return [*lines, f"{path} would become:", *(f"    {line}" for line in text.splitlines())]
+
+
+def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, Seen, tick.World]:
+    """Look at everything and change nothing. Raises OSError when mountinfo cannot be read."""
+    memory = remembered(settings)
+    seen = look(settings.drives, memory.hung, unmounted=unmounted)
+    offline, fault = _marks(settings.files.state_folder)
+    now = datetime.now(timezone.utc).astimezone()
+    return memory, seen, tick.World(seen.drives, offline, fault, plot_size(settings), now)
+
+
+def remembered(settings: Settings) -> Memory:
+    """The last run's memory; none, with a WARNING, when it cannot be read."""
+    try:
+        return state.read(settings.files.state_folder)
+    except state.StateUnreadable as error:
+        log.warning("%s", error)
+        return Memory(fresh=True)
+
+
+def plot_size(settings: Settings) -> int:
+    """The size of a plot to reckon with, in bytes; 0 while none was offered and none is configured."""
+    sizes = () if settings.drives.plot_size else sizes_offered(settings.files.state_folder, time.time())
+    return settings.drives.plot_size or min(sizes, default=0)
+
+
+def held_for(path: Path) -> float:
+    """For how many seconds the process that holds a lock has run, by /proc/locks; 0 when unknown."""
+    try:
+        inode = path.stat().st_ino
+        holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        pid = next(int(words[4]) for words in holders if words[5].endswith(f":{inode}"))
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> int:
+    decision = tick.decide(world, memory, settings.drives)
+    after = replace(decision.memory, hung=dict(seen.hung))
+    want = script.wanted(decision.choice, settings.drives.active_drives, settings.source)
+    try:
+        written = script.update(settings.receive.script, want, memory.script, world.now)
+        after = replace(after, script=written, script_trouble="")
+    except script.ScriptFailed as error:
+        if str(error) != memory.script_trouble:
+            log.error("%s", error)
+        after = replace(after, script_trouble=str(error))
+    for level, text in decision.messages:
+        log.log(level, "%s", text)
+    _keep(settings, after)
+    sweep.leftover_signs(settings)
+    told = sweep.partials(settings, world.drives, memory.told, world.now.timestamp())
+    if told != after.told:
+        _keep(settings, replace(after, told=told))
+    if not decision.messages:
+        active = ", ".join(after.active) or "none"
+        log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
+    return 1 if after.script_trouble else decision.exit_code
+
+
+def _keep(settings: Settings, memory: Memory) -> None:
+    try:
+        state.write(settings.files.state_folder, memory)
+    except OSError as error:
+        log.error(
+            "%s cannot be written: %s; what was told is told again in the next run",
+            settings.files.state_folder / state.NAME, error.strerror or error,
+        )  # fmt: skip
+
+
+def _marks(state_folder: Path) -> tuple[Mapping[str, Mark] | None, str]:
+    try:
+        return marks.read(state_folder), ""
+    except marks.MarksUnreadable as error:
+        return None, str(error)
