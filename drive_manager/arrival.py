@@ -15,7 +15,7 @@ from drive_manager.apart import Link
 from drive_manager.errors import DriveFault, DriveGone
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
-from drive_manager.partial import AlreadyThere, InTheWay, Partial
+from drive_manager.partial import AlreadyThere, Partial
 from drive_manager.place import Place
 from drive_manager.search import Final, Found, search
 from drive_manager.settings import Settings
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 LINGER_S = 2.0
 STRANGER_S = 20.0
+SOON_S = 1
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -186,8 +187,8 @@ class Arrival:
                 message = self._round(where, partial, message)
             if not isinstance(message, Kept):
                 raise Refusal("not_understood", f"{type(message).__name__.upper()} came out of turn")
-        except InTheWay:
-            raise
+        except DriveGone as error:
+            raise Refusal("failed", str(error), SOON_S) from error
         except OSError as error:
             self._drive_failed(where, partial, error)
         finally:
@@ -316,7 +317,7 @@ class Arrival:
             why,
             where.mount,
         )
-        raise Refusal("failed", f"drive {where.mount} failed: {why}; it is set aside", 1) from error
+        raise Refusal("failed", f"drive {where.mount} failed: {why}; it is set aside", SOON_S) from error
 
     def _clear_away(self, mounts: Iterator[str]) -> None:
         """Remove parts of this plot from other drives, now that it is whole on one."""

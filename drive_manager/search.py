@@ -53,7 +53,7 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
         if mount.point in skip:
             continue
         voice.step("looking", mount.point)
-        final, partial = _named(settings, mount, voice.offer.name)
+        final, partial, stranger = _named(settings, mount, voice.offer.name)
         if final is not None:
             finals.append(final)
         if partial:
@@ -61,7 +61,7 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
         if mount.point in allowed:
             drive = drives.look_at(settings.drives, mount, uuids)
             mark = marks.find(offline, drive.mount, drive.uuid)
-            problem = drive.problem or (f"set aside: {mark.why}" if mark else "")
+            problem = drive.problem or (f"set aside: {mark.why}" if mark else "") or stranger
             if problem:
                 unusable.append(f"{drive.mount}: {problem}")
             else:
@@ -70,23 +70,33 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
     return Found(tuple(finals), ordered, tuple(partials), tuple(unusable))
 
 
-def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | None, bool]:
-    """The final file of this name on a drive, and whether a part of it is there."""
+def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | None, bool, str]:
+    """The final file of this name on a drive, whether a part of it is there, and what is in the way ("")."""
     try:
         folder = drives.open_drive(settings.drives, mount.point, make=False, expected=mount)
     except (OSError, DriveGone):  # a drive that cannot be read has nothing to offer; the tick tells of it
-        return None, False
+        return None, False, ""
     try:
         partial = read_sidecar(folder, name) is not None
+        stranger = "" if partial else _stranger(folder, name)
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return None, partial
+        return None, partial, stranger
     except OSError:
-        return None, False
+        return None, False, ""
     finally:
         os.close(folder)
     size = facts.st_size if stat.S_ISREG(facts.st_mode) else -1
-    return Final(mount.point, size, facts.st_mtime_ns), partial
+    return Final(mount.point, size, facts.st_mtime_ns), partial, stranger
+
+
+def _stranger(folder: int, name: str) -> str:
+    """What to say of a `.tmp` that is not ours, where this plot's own would be."""
+    try:
+        size = os.stat(f"{name}.tmp", dir_fd=folder, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return ""
+    return f"{name}.tmp is there and is not ours; move it away" if size else ""
 
 
 def _spot(drive: Drive, reserve: int, offer: Offer) -> Spot:
