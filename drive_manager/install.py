@@ -29,10 +29,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Install, or undo it. Returns the exit status: 0 done or nothing to do, 1 declined.
+    """Install, or undo it. Returns the exit status: 0 done or nothing to do, 1 declined, 2 a wrong answer.
 
-    :raises manager_core.errors.ManagerError: when something is missing, wrong or fails
+    :raises manager_core.errors.ManagerError: when something is missing or fails
     """
+    return install.told_usage(lambda: _run(args))
+
+
+def _run(args: Namespace) -> int:
     path = install.config_path(PROGRAM, args.config, os.environ)
     if args.undo:
         return _undo(args, path)

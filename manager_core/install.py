@@ -88,6 +88,15 @@ def ask(question: str, suggestion: str, option: str) -> str:
             return answer
 
 
+def told_usage(work: Callable[[], int]) -> int:
+    """The exit status of the work; 2, and stderr says why, when an answer or the configuration is wrong."""
+    try:
+        return work()
+    except (NotAskedError, settings.SettingsError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 def folder_steps(folders: Iterable[Path]) -> list[Step]:
     """A step for each folder that is missing, the outer ones first."""
     missing: dict[Path, None] = {}

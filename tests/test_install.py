@@ -221,7 +221,7 @@ def test_nothing_is_done_without_a_yes(plain, side):
     assert shown.returncode == 0
     assert f"write {plain.home}/.config/plot_manager/{side}.ini with " in shown.stdout
     unasked = plain.verb(side, *ANSWERS[side], "--no-crontab")
-    assert (unasked.returncode, "say --yes" in unasked.stderr) == (1, True)
+    assert (unasked.returncode, "say --yes" in unasked.stderr) == (2, True)
     unanswered = plain.verb(side, "--yes", "--no-crontab")
     assert "nobody is here to ask; say --" in unanswered.stderr
     assert list(plain.home.iterdir()) == []
@@ -256,7 +256,7 @@ def test_undo_leaves_what_a_person_changed(plain):
 
 def test_a_wrong_answer_or_configuration_is_a_fault_and_nothing_is_done(plain):
     done = plain.verb("plot_manager", "--plots", "/x", "--nas=-oX", "--user", "root", "--yes", "--no-crontab")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "[nas oX] host: '-oX' is not allowed here" in done.stderr
     assert list(plain.home.iterdir()) == []
 
