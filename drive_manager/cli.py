@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     args = _parser(words).parse_args(words)
-    verb = VERBS[args.verb]
+    verb = VERBS[args.verb or "run"]
     try:
         code = verb.act(args, _configured(args, verb) if verb.needs_config else None)
         sys.stdout.flush()
@@ -196,7 +196,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser. Only the verb in question says its options, so that a quiet minute imports no other verb."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[_common()])
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.set_defaults(config=None, test=False, dry_run=False, verbose=False, verb="run")
+    parser.set_defaults(config=None, test=False, dry_run=False, verbose=False)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, verb in VERBS.items():
         what = (verb.act.__doc__ or "").strip()
