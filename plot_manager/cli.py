@@ -110,7 +110,8 @@ def _guarded(verb: Callable[[], int]) -> int:
     return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _common() -> argparse.ArgumentParser:
+    """Options before or behind the verb. A parser for each: those that share one share its defaults."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--config", type=Path, metavar="FILE", help="the INI file")
     common.add_argument(
@@ -120,15 +121,19 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "-v", "--verbose", action="store_true", help="everything that is logged, on the console too"
     )
-    parser = argparse.ArgumentParser(prog="plot_manager", description=__doc__, parents=[common])
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="plot_manager", description=__doc__, parents=[_common()])
     parser.add_argument("--version", action="version", version=f"plot_manager {__version__}")
     parser.set_defaults(config=None, test=False, dry_run=False, verbose=False, json=False)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    verbs.add_parser("run", parents=[common], help="move what is complete (the default)")
+    verbs.add_parser("run", parents=[_common()], help="move what is complete (the default)")
     for name, what in (("status", "what waits and what is under way"), ("check", "is everything there")):
-        verb = verbs.add_parser(name, parents=[common], help=what)
+        verb = verbs.add_parser(name, parents=[_common()], help=what)
         verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
-    installing = verbs.add_parser("install", parents=[common], help="set this plotter up, or take that back")
+    installing = verbs.add_parser("install", parents=[_common()], help="set this plotter up, or take that back")
     if "install" in sys.argv[1:]:
         from plot_manager import install as installer
 
