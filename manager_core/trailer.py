@@ -1,13 +1,13 @@
 """Where the trailer of a PoS2 plot group ends, which no header tells: its numbers are counted.
 
-Learned from groups of one plot made by chia_rs 0.53 (k18 to k26, several strengths and memos): the trailer
+Learned from groups of one plot made by chia_rs 0.53 (k18 to k28, several strengths and memos): the trailer
 holds 2^(k-6) Golomb-Rice codes, from each byte's lowest bit on: five low bits, then ones up to a zero.
 """
 
 from __future__ import annotations
 
 K = range(18, 33)
-MAX_BYTES = 16 << 20  # k28 has about 3.5 MiB; counting takes 0.15 s a MiB
+MAX_BYTES = 16 << 20  # k28 has 3.5 MiB; counting takes 0.15 s a MiB
 LOW_BITS = 5
 
 _Step = tuple[int, int]  # codes that end within the byte, state after it

@@ -104,6 +104,19 @@ def copies(kind: str, count: int, folder: Path) -> list[Path]:
     return [Path(shutil.copyfile(plot, folder / plot.name)) for plot in need(kind, count)]
 
 
+@contextmanager
+def plotting(kind: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The plotter of plot 0 of `kind` while it works in `folder`; ended when the block ends."""
+    what, name = KINDS[kind], _name(kind, 0)
+    make(kind)
+    command = _command(kind, name, _interpreter(what.package), folder)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as plotter:
+        try:
+            yield plotter
+        finally:
+            plotter.kill()
+
+
 def verify_v1(path: Path, challenges: int = 40) -> int:
     """Return how many proofs the real prover finds in a v1 plot, each verified; raises when it reads none."""
     from chiapos import DiskProver, Verifier
@@ -157,15 +170,18 @@ def _name(kind: str, number: int) -> str:
 
 
 def _make_one(kind: str, number: int, python: Path, folder: Path) -> None:
-    what, name = KINDS[kind], _name(kind, number)
-    plot_id = name.rpartition("-")[2].partition(".")[0]
+    name = _name(kind, number)
     making = folder / f"making-{number}"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
-    command = [str(python), "-c", what.maker, str(making), name, plot_id, str(what.k)]
-    _run(command, f"cannot make a {kind} plot", MAKING_TIMEOUT_S)
+    _run(_command(kind, name, python, making), f"cannot make a {kind} plot", MAKING_TIMEOUT_S)
     (making / name).rename(folder / name)
     shutil.rmtree(making)
+
+
+def _command(kind: str, name: str, python: Path, folder: Path) -> list[str]:
+    plot_id = name.rpartition("-")[2].partition(".")[0]
+    return [str(python), "-c", KINDS[kind].maker, str(folder), name, plot_id, str(KINDS[kind].k)]
 
 
 def _interpreter(package: str) -> Path:
