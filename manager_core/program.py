@@ -1,0 +1,112 @@
+"""What both programs' command lines have in common: one table of verbs, the same options, the same exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manager_core import __version__, logs
+from manager_core.errors import ManagerError
+from manager_core.settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what it does (its docstring is its help), its own options, its log, whether it needs settings.
+
+    `act` gets the arguments and the settings (None where none are needed) and returns the exit code. `log` is
+    the name of the log file it writes; empty: the program's.
+    """
+
+    act: Callable[[argparse.Namespace, Any], int]
+    arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    log: str = ""
+    needs_config: bool = True
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program: its name, its verbs (the first is the default), what loads its settings, what it says of itself."""
+
+    name: str
+    about: str
+    verbs: Mapping[str, Verb]
+    load: Callable[[Path | None], Any]
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run it. Returns the exit code: 0 done, 1 something failed, 2 usage or configuration.
+
+        A known fault is one ERROR line, an unknown one a traceback.
+        """
+        words = sys.argv[1:] if argv is None else list(argv)
+        args = self._parser(words).parse_args(words)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end cleans up
+        verb = self.verbs[args.verb]
+        try:
+            code = verb.act(args, self._settings(args, verb) if verb.needs_config else None)
+            sys.stdout.flush()
+        except SettingsError as error:
+            print("\n".join(error.faults), file=sys.stderr)
+            return USAGE
+        except KeyboardInterrupt:
+            log.warning("Told to stop; the next run goes on")
+        except BrokenPipeError:  # `status | head`: nobody reads the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return DONE
+        except (ManagerError, OSError) as error:
+            log.error("%s", error)
+        except Exception:
+            log.exception("%s ended by a fault of its own; please report it", self.name)
+        else:
+            return code
+        return FAILED
+
+    def _settings(self, args: argparse.Namespace, verb: Verb) -> Any:
+        """The settings, with the log begun. Raises SettingsError."""
+        settings = self.load(args.config)
+        logs.start(verb.log or self.name, settings.logs, console=args.test, verbose=args.verbose)
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+        return settings
+
+    def _parser(self, words: Sequence[str]) -> argparse.ArgumentParser:
+        """The parser. Only the verb in question says its options, so that a quiet run imports no other verb."""
+        parser = argparse.ArgumentParser(prog=self.name, description=self.about, parents=[_common()])
+        parser.add_argument("--version", action="version", version=f"{self.name} {__version__}")
+        added = parser.add_subparsers(dest="verb", metavar="VERB")
+        default = next(iter(self.verbs))
+        parser.set_defaults(config=None, test=False, dry_run=False, verbose=False, verb=default)
+        for name, verb in self.verbs.items():
+            what = (verb.act.__doc__ or "").strip()
+            one = added.add_parser(name, parents=[_common()], help=what, description=what)
+            if verb.arguments is not None and name in words:
+                verb.arguments(one)
+        return parser
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """The option of verbs that show something."""
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _common() -> argparse.ArgumentParser:
+    """The options of every verb, before or behind it. One parser for each: parsers that share one share defaults."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--config", type=Path, metavar="FILE", help="the INI file")
+    common.add_argument(
+        "--test", action="store_true", help="rehearse, with the [test] section's folder and size"
+    )
+    common.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
+    common.add_argument("-v", "--verbose", action="store_true", help="everything logged, on the console too")
+    return common
