@@ -74,6 +74,8 @@ class Journey:
     transfer: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     streamed: int = 0
     _worked: float = 0.0
+    _broken: str = ""
+    _position: int = 0
 
     def travel(self) -> Outcome:
         """Take the plot to the NAS. Raises PlotterError, ManagerError of the talk, OSError of the plot."""
@@ -159,9 +161,6 @@ class Journey:
             Sent(self.transfer, streamed.pieces, digest.of_pieces(pieces, source.digest) if whole else "")
         )
         return self._hear()
-
-    _broken: str = ""
-    _position: int = 0
 
     def _told(self, position: int) -> None:
         self.streamed += max(0, position - self._position)

@@ -70,6 +70,7 @@ class Round:
     settings: Settings
     rehearsal: bool = False
     failed: bool = False
+    moved: int = 0
     _targets: list[Target] = field(default_factory=list)
     _tried: set[tuple[int, int]] = field(default_factory=set)
 
@@ -133,6 +134,7 @@ class Round:
         target.failures = 0
         if outcome.refused is not None:
             return self._refused(target, verdict, outcome.refused)
+        self.moved += 1
         log.info("%s", describe(verdict.path, _size(verdict), outcome, target.nas.name))
         return Next.SETTLED
 
