@@ -55,6 +55,11 @@ def test_a_link_is_replaced_and_what_it_points_to_is_untouched(tmp_path):
     assert not (tmp_path / "link").is_symlink()
     files.replace(tmp_path / "link", "other")
     assert target.read_text() == "mine"
+    # a link that looks in all other respects like the file that is wanted
+    target.write_text(str(target))
+    (tmp_path / "twin").symlink_to(target)
+    assert files.replace(tmp_path / "twin", str(target), 0o777)
+    assert not (tmp_path / "twin").is_symlink()
 
 
 def test_a_failure_leaves_everything_as_it_was(tmp_path):

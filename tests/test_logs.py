@@ -112,30 +112,34 @@ def test_a_message_from_elsewhere_stays_one_line_and_a_traceback_does_not(tmp_pa
         "log.info('plot %s', 'a\\n2021-03-19 18:50:01,830 - x:1 - y: ERROR forged\\x1b[2J\\udcff')\n"
         "try: 1/0\n"
         "except ZeroDivisionError: log.exception('a bug')\n"
+        "try: raise ValueError('\\udcff')\n"
+        "except ValueError: log.exception('a name of odd bytes')\n"
     )
     assert python(code, tmp_path, "DEBUG").returncode == 0
     lines = (tmp_path / "plot_manager.log").read_text().splitlines()
     assert r"plot a\n2021-03-19" in lines[6]
     assert r"forged\x1b[2J\udcff" in lines[6]
     assert lines[7].endswith("ERROR a bug")
-    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert "ZeroDivisionError: division by zero" in lines
+    assert lines[-1] == r"ValueError: \udcff"
 
 
-def test_a_forked_child_that_closed_everything_writes_to_the_log_and_nowhere_else(tmp_path):
+@pytest.mark.parametrize("opened", [0, 5])
+def test_a_forked_child_that_closed_everything_writes_to_the_log_and_nowhere_else(tmp_path, opened):
     code = ONE + (
         "import os\n"
         "if (child := os.fork()) == 0:\n"
         "    os.closerange(3, 100)\n"
-        "    drive = [os.open(Path(sys.argv[1], f'drive{n}'), os.O_RDWR | os.O_CREAT) for n in range(5)]\n"
+        "    drive = [os.open(Path(sys.argv[1], f'drive{n}'), os.O_RDWR | os.O_CREAT) for n in range(OPENED)]\n"
         "    log.info('from the child')\n"
         "    os._exit(0)\n"
         "os.waitpid(child, 0)\n"
         "log.info('from the parent')\n"
     )
-    assert python(code, tmp_path, "DEBUG").returncode == 0
+    assert python(code.replace("OPENED", str(opened)), tmp_path, "DEBUG").returncode == 0
     lines = (tmp_path / "plot_manager.log").read_text().splitlines()
     assert [line.rpartition("INFO ")[2] for line in lines[-2:]] == ["from the child", "from the parent"]
-    assert [path.stat().st_size for path in sorted(tmp_path.glob("drive*"))] == [0] * 5
+    assert [path.stat().st_size for path in sorted(tmp_path.glob("drive*"))] == [0] * opened
 
 
 def test_a_log_taken_away_is_begun_anew(tmp_path):
