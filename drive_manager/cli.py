@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from drive_manager import settings as nas_settings
 from drive_manager.settings import PROGRAM, Settings
-from manager_core import __version__, logs
-from manager_core.errors import ManagerError
-from manager_core.settings import SettingsError
-
-log = logging.getLogger(__name__)
-
-DONE, FAILED, USAGE = 0, 1, 2
+from manager_core.program import DONE, FAILED, Program, Verb, json_option
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -104,10 +94,6 @@ def install(args: argparse.Namespace, _settings: None) -> int:
     return installer.run(args)
 
 
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
-
-
 def _keyfile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("keyfile", type=Path, metavar="KEYFILE", help="the plotter's public key (.pub)")
 
@@ -133,20 +119,10 @@ def _install(parser: argparse.ArgumentParser) -> None:
     installer.add_arguments(parser)
 
 
-@dataclass(frozen=True)
-class Verb:
-    """One verb: what it does, its own options, the log it writes, whether it needs settings (else it gets None)."""
-
-    act: Callable[[argparse.Namespace, Any], int]
-    arguments: Callable[[argparse.ArgumentParser], None] | None = None
-    log: str = PROGRAM
-    needs_config: bool = True
-
-
 VERBS = {
     "run": Verb(run),
-    "status": Verb(status, _json),
-    "check": Verb(check, _json),
+    "status": Verb(status, json_option),
+    "check": Verb(check, json_option),
     "install": Verb(install, _install, needs_config=False),
     "authorize": Verb(authorize, _keyfile),
     "receive": Verb(receive, _receive, log="receive"),
@@ -155,65 +131,9 @@ VERBS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The program. Returns the exit code: 0 done, 1 something failed, 2 usage or configuration.
-
-    A known fault is one ERROR line, an unknown one a traceback.
-    """
-    words = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(words).parse_args(words)
-    verb = VERBS[args.verb or "run"]
-    try:
-        code = verb.act(args, _configured(args, verb) if verb.needs_config else None)
-        sys.stdout.flush()
-    except SettingsError as error:
-        print("\n".join(error.faults), file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        log.warning("Stopped by the keyboard; the next run goes on")
-    except BrokenPipeError:  # `status | head`: nobody reads the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return DONE
-    except (ManagerError, OSError) as error:
-        log.error("%s", error)
-    except Exception:
-        log.exception("%s ended by a fault of its own; please report it", PROGRAM)
-    else:
-        return code
-    return FAILED
-
-
-def _configured(args: argparse.Namespace, verb: Verb) -> Settings:
-    """The settings, with the log begun. Raises SettingsError."""
-    settings = nas_settings.load(args.config)
-    logs.start(verb.log, settings.logs, console=args.test, verbose=args.verbose)
-    for warning in settings.warnings:
-        log.warning("%s", warning)
-    return settings
-
-
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser. Only the verb in question says its options, so that a quiet minute imports no other verb."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[_common()])
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.set_defaults(config=None, test=False, dry_run=False, verbose=False)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for name, verb in VERBS.items():
-        what = (verb.act.__doc__ or "").strip()
-        added = verbs.add_parser(name, parents=[_common()], help=what, description=what)
-        if verb.arguments is not None and name in words:
-            verb.arguments(added)
-    return parser
-
-
-def _common() -> argparse.ArgumentParser:
-    """The options of every verb, before or behind it. One parser for each: parsers that share one share defaults."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--config", type=Path, metavar="FILE", help="the INI file")
-    common.add_argument("--test", action="store_true", help="rehearse a transfer into the [test] folder")
-    common.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
-    common.add_argument("-v", "--verbose", action="store_true", help="everything logged, on the console too")
-    return common
+def main() -> int:
+    """The program drive_manager. Returns its exit code."""
+    return Program(PROGRAM, __doc__ or "", VERBS, nas_settings.load).main()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from manager_core.locks import Lock
-from manager_core.program import DONE, Program, Verb, json_option
+from manager_core.program import DONE, FAILED, Program, Verb, json_option
 from plot_manager import settings as plotter_settings
 from plot_manager.settings import PROGRAM, Settings
 
@@ -45,11 +45,13 @@ def _rehearse(settings: Settings) -> int:
     made = waiting.make_test_plot(settings)
     if made is not None:
         log.info("Rehearsal: made %s (%s bytes of zeros)", made, f"{settings.test.plot_size:,}")
-    code = Round(settings, rehearsal=True).run()
-    log.info(
-        "Rehearsal %s", "failed: see above" if code else "passed: sent, verified, deleted; nothing is left"
-    )
-    return code
+    rehearsal = Round(settings, rehearsal=True)
+    code = rehearsal.run()
+    if code or not rehearsal.moved:
+        log.error("Rehearsal failed: see above, and %s", settings.logs.folder)
+        return FAILED
+    log.info("Rehearsal passed: sent, verified, deleted; nothing is left")
+    return DONE
 
 
 def status(args: argparse.Namespace, settings: Settings) -> int:
