@@ -32,6 +32,7 @@ from manager_core.wire import (
     Working,
     decode,
     encode,
+    plain,
 )
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ class Receiver:
             self._talk.say(questions.rooms(message, self._settings, self._allowed))
         elif not isinstance(message, Working):
             verb = getattr(message, "verb", type(message).__name__.upper())
-            self._talk.say(Refused(message.transfer, "not_understood", f"this NAS cannot answer {verb} here"))
+            self._talk.say(
+                Refused(message.transfer, "not_understood", plain(f"this NAS cannot answer {verb} here"))
+            )
 
     def _offer(self, offer: Offer) -> None:
         refused = self._at_once(offer)
@@ -258,7 +261,7 @@ class Passing:
         return None
 
     def _refuse(self, code: str, why: str) -> None:
-        self._talk.say(Refused(self._offer.transfer, code, why))
+        self._talk.say(Refused(self._offer.transfer, code, plain(why)))
 
     def _part(self, child: Child) -> None:
         """Let the child end by itself, which it does when its link is closed; else kill it; else leave it behind."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from drive_manager.apart import Link, Quiet
 from drive_manager.errors import NasError
-from manager_core.wire import Message, Offer, Refused, decode, encode
+from manager_core.wire import Message, Offer, Refused, decode, encode, plain
 
 STEP_EVERY_S = 0.5
 
@@ -54,7 +54,7 @@ class Voice:
 
     def refuse(self, refusal: Refusal) -> None:
         """Say REFUSED to the plotter."""
-        self.say(Refused(self.offer.transfer, refusal.code, str(refusal)[:1000], refusal.retry_after_s))
+        self.say(Refused(self.offer.transfer, refusal.code, plain(str(refusal)), refusal.retry_after_s))
 
     def hear(self, timeout_s: float | None) -> Message | None:
         """The plotter's next message; None when there is none in time. Raises WireError."""

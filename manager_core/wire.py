@@ -20,6 +20,7 @@ PROTOCOL = 1
 MAX_LINE_BYTES = 4 << 20  # SENT for a k35 with BLAKE3 is just under 1 MB
 MAX_SIZE_BYTES = 1 << 50
 MAX_TEXT = 1000
+MAX_NUMBER = 1 << 63  # what any clock or drive counts in; more would not survive a float
 
 TRANSFER = re.compile(r"[A-Za-z0-9-]{1,64}")
 DIGEST = re.compile(r"[0-9a-f]{32,64}")
@@ -114,6 +115,7 @@ class Send(Message):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 <= self.offset <= MAX_SIZE_BYTES, "offset", self.offset)
+        check(_is_address(self.address), "address", self.address)
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,21 @@ def check_digests(digests: tuple[str, ...]) -> None:
         check(DIGEST.fullmatch(digest) is not None, "digest", digest)
 
 
+def plain(words: str) -> str:
+    """Words from elsewhere (an error, a netcat) as a message may carry them: printable and not too long."""
+    return "".join(letter if letter.isprintable() else " " for letter in words)[:MAX_TEXT]
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is a numeric address or nothing: it becomes an argument of netcat, which would take -e as well."""
+    from ipaddress import ip_address
+
+    try:
+        return text == "" or bool(ip_address(text))
+    except ValueError:
+        return False
+
+
 def encode(message: Message) -> bytes:
     """A message as its line."""
     fields = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
@@ -291,8 +308,11 @@ def _typed(value: object, allowed: object, where: str) -> object:
     if allowed is str:
         check(isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable(), where, value)
         return value
-    if allowed in (int, bool):
-        check(type(value) is allowed, where, value)
+    if allowed is bool:
+        check(type(value) is bool, where, value)
+        return value
+    if allowed is int:
+        check(type(value) is int and abs(value) < MAX_NUMBER, where, value)
         return value
     if not isinstance(value, list):
         raise WireError(f"{where} is not a list")
