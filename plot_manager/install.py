@@ -76,7 +76,10 @@ def _undo(args: Namespace, path: Path) -> int:
         state_folder = settings.read(Settings, path, text_of(path), os.environ).files.state_folder
     except settings.SettingsError:
         state_folder = Files().state_folder
-    return install.undo(PROGRAM, state_folder, args)
+    status = install.undo(PROGRAM, state_folder, args)
+    if status == 0 and not args.dry_run:
+        print("A line for this plotter in ~/.ssh/authorized_keys on a NAS is for you to remove there.")
+    return status
 
 
 def _next(loaded: Settings, key: Path) -> None:
@@ -93,6 +96,6 @@ def _next(loaded: Settings, key: Path) -> None:
     for nas in remote:
         port = ["-p", str(nas.ssh_port)] if nas.ssh_port else []
         login = f"{nas.user}@{nas.host}" if nas.user else nas.host
-        print("Once, to compare and accept its host key:")
-        print(f"  {shlex.join(['ssh', *port, *nas.ssh_options, '-i', str(key), login])}")
+        print("Once, as the user that cron will run this as, to compare and accept the host key:")
+        print(f"  {shlex.join(['ssh', *port, *nas.ssh_options, login, 'true'])}")
     print(f"Then: {PROGRAM} check")
