@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from drive_manager.errors import DriveFault
 from manager_core import digest
-from manager_core.wire import DIGEST
+from manager_core.wire import DIGEST, MAX_SIZE_BYTES
 
 SIDECAR = ".pieces.tmp"
 MAX_SIDECAR_BYTES = 8 << 20
@@ -62,9 +62,8 @@ def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
         return None
     with os.fdopen(fd, "rb") as file:
         lines = file.read(MAX_SIDECAR_BYTES).split(b"\n")[:-1]  # a last line without its end was cut off
-    try:
-        header = Header(**json.loads(lines[0]))
-    except (IndexError, ValueError, TypeError):
+    header = _header(lines)
+    if header is None:
         return None
     pieces = []
     for line in lines[1:]:
@@ -73,6 +72,16 @@ def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
             break
         pieces.append(text)
     return Sidecar(header, tuple(pieces[: digest.count(header.size)]))
+
+
+def _header(lines: Sequence[bytes]) -> Header | None:
+    try:
+        header = Header(**json.loads(lines[0]))
+    except (IndexError, ValueError, TypeError, RecursionError):
+        return None
+    kinds = (str, int, str, int)
+    right = all(type(value) is kind for value, kind in zip(asdict(header).values(), kinds, strict=True))
+    return header if right and 0 < header.size <= MAX_SIZE_BYTES else None
 
 
 class Partial:
@@ -131,7 +140,7 @@ class Partial:
         Pieces to be kept: the sidecar is cut, and synced, before the plot is, so that it never promises too much.
         Raises OSError (ENOSPC when the room is not there).
         """
-        offset = digest.span(keep, self.size)[0]
+        offset = min(keep * digest.PIECE_BYTES, self.size)  # all pieces held: where the last one ends
         if self.fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
