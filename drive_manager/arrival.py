@@ -7,11 +7,11 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from drive_manager import drives, marks, memory, netcat, place
-from drive_manager.apart import Link
+from drive_manager.apart import Ended, Link
 from drive_manager.errors import DriveFault, DriveGone
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
@@ -59,6 +59,9 @@ def worker(request: Request, settings: Settings) -> Callable[[Link], None]:
         voice = Voice(link, request.offer)
         try:
             Arrival(voice, request, settings).run()
+        except Ended:
+            log.info("%s: the talk ended; what is held stays for the next one", request.offer.name)
+            raise
         except Refusal as refusal:
             log.info("%s refused (%s): %s", request.offer.name, refusal.code, refusal)
             voice.refuse(refusal)
@@ -83,7 +86,7 @@ class Arrival:
         """From OFFER to the last word."""
         found = search(self._voice, self._settings, self._request.allowed.drives, self._request.skip)
         if found.finals and not self._offer.rehearsal:
-            self._already(found.finals)
+            self._already(found.finals, found.partials)
             return
         with self._place(found) as where:
             if self._offer.rehearsal:
@@ -126,7 +129,7 @@ class Arrival:
             os.close(folder)
             os.rmdir(name, dir_fd=where.folder)
 
-    def _already(self, finals: Sequence[Final]) -> None:
+    def _already(self, finals: Sequence[Final], partials: Iterable[str]) -> None:
         """A final file of this name is here: read it again from its drive, and have the plotter compare."""
         final, offered = finals[0], (self._offer.size, self._offer.mtime_ns)
         there = (final.size, final.mtime_ns)
@@ -151,6 +154,7 @@ class Arrival:
         log.info(
             "%s from %s was on %s already; read again", self._offer.name, self._request.plotter, final.mount
         )
+        self._clear_away(partials)
 
     def _reread(self, final: Final) -> str:
         """Digest of a final file from the platter, with all that KEPT demands done again. Raises OSError, DriveGone."""
@@ -240,11 +244,20 @@ class Arrival:
             try:
                 self._voice.say(Ready(self._offer.transfer, address, listener.port))
                 heard = self._until_sent(where, follower, listener)
+                listener.end()
+                follower.finish(self._holding(where))
             finally:
                 listener.end()
                 self._streamed += max(0, follower.arrived() - send.offset)
                 follower.finish()
         return follower, heard
+
+    def _holding(self, where: Place) -> Callable[[int], None]:
+        """What says how far the drive is behind netcat: the plotter must not take that for silence."""
+        size = self._offer.size
+        return lambda held: self._voice.step(
+            "writing to the drive", where.mount, min(held * digest.PIECE_BYTES, size), size
+        )
 
     def _until_sent(self, where: Place, follower: Follower, listener: Listener) -> Message:
         """Follow the bytes until SENT is heard and netcat has ended, or nothing comes any more."""
@@ -319,7 +332,7 @@ class Arrival:
         )
         raise Refusal("failed", f"drive {where.mount} failed: {why}; it is set aside", SOON_S) from error
 
-    def _clear_away(self, mounts: Iterator[str]) -> None:
+    def _clear_away(self, mounts: Iterable[str]) -> None:
         """Remove parts of this plot from other drives, now that it is whole on one."""
         for mount in mounts:
             self._voice.step("clearing away", mount)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from drive_manager.partial import Partial
 from manager_core import digest
 
+TELL_S = 0.5
+
 
 class Follower:
     """Digests the pieces of a plot in flight as they arrive, and holds them, in two threads.
@@ -41,14 +43,20 @@ class Follower:
         """How many pieces are held."""
         return len(self._partial.held)
 
-    def finish(self) -> None:
-        """No more will arrive: return when all whole pieces are digested and held. Raises what went wrong."""
+    def finish(self, told: Callable[[int], None] | None = None) -> None:
+        """No more will arrive: return when all whole pieces are digested and held. Raises what went wrong.
+
+        `told` hears again and again how many pieces are held: with a slow drive this takes minutes.
+        """
         self.arrived()
         with self._change:
             self._stop = True
             self._change.notify_all()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(None if told is None else TELL_S)
+                if told is not None:
+                    told(self.held)
         if self.error is not None:
             raise self.error
 
