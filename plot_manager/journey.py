@@ -187,9 +187,9 @@ class Journey:
                 )
 
     def _delete(self, source: Source) -> None:
-        self._unchanged(source)
         if examine(self.verdict.path).state is State.BEING_WRITTEN:
             raise SourceChanged("a program has the plot open for writing; it stays until that ends")
+        self._unchanged(source)  # last, so that hardly any time is left for the file to be replaced
         self.verdict.path.unlink()
         with contextlib.suppress(
             OSError
