@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from manager_core.errors import ManagerError
 from manager_core.files import remove, replace
@@ -16,7 +17,7 @@ from manager_core.plots import State, Verdict
 from manager_core.talk import TalkOver
 from manager_core.wire import Refused
 from plot_manager import waiting
-from plot_manager.errors import NasUnreachable
+from plot_manager.errors import NasUnreachable, SourceChanged
 from plot_manager.journey import Journey, Outcome, describe
 from plot_manager.nas import Session
 from plot_manager.progress import shown
@@ -72,7 +73,7 @@ class Round:
     failed: bool = False
     moved: int = 0
     _targets: list[Target] = field(default_factory=list)
-    _tried: set[tuple[int, int]] = field(default_factory=set)
+    _tried: set[tuple[Path, int, int]] = field(default_factory=set)
 
     def run(self) -> int:
         """Move what can be moved; 0, or 1 when something failed."""
@@ -90,13 +91,17 @@ class Round:
         return 1 if self.failed else 0
 
     def _next(self) -> Verdict | None:
-        """The oldest complete plot that is worth an offer; the folders are looked at again each time."""
+        """The oldest complete plot that is worth an offer now, else later; the folders are looked at each time."""
         if all(target.down for target in self._targets):
             return None
         found = waiting.look(self.settings, rehearsal=self.rehearsal)
         self.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
-        fresh = (verdict for verdict in found.complete if _key(verdict) not in self._tried)
-        return next((verdict for verdict in fresh if self._hopeful(verdict)), None)
+        fresh = [verdict for verdict in found.complete if _key(verdict) not in self._tried]
+        now = time.monotonic()
+        ready = (
+            verdict for verdict in fresh if any(target.takes(_size(verdict), now) for target in self._targets)
+        )
+        return next(ready, None) or next(filter(self._hopeful, fresh), None)
 
     def _hopeful(self, verdict: Verdict) -> list[Target]:
         """Each NAS that may take this plot yet in this run."""
@@ -108,6 +113,7 @@ class Round:
             if self._offer_to(target, verdict) is Next.SETTLED:
                 self._tried.add(_key(verdict))
                 return True
+            target.close()  # the other NAS may take hours; this one would end the talk meanwhile
         return False
 
     def _offer_to(self, target: Target, verdict: Verdict) -> Next:
@@ -149,7 +155,8 @@ class Round:
     def _broke_off(self, target: Target, verdict: Verdict, error: Exception) -> Next:
         """One ERROR line: what, where; the local copy stays."""
         self.failed = True
-        target.failures += 1
+        if not isinstance(error, OSError | SourceChanged):  # those are the plot's own
+            target.failures += 1
         no_talk = target.session is None and isinstance(error, NasUnreachable)
         reason = _reason(target.session, error)
         target.close()
@@ -226,9 +233,10 @@ def _size(verdict: Verdict) -> int:
     return verdict.facts.size
 
 
-def _key(verdict: Verdict) -> tuple[int, int]:
+def _key(verdict: Verdict) -> tuple[Path, int, int]:
+    """What tells files apart in one run: an inode alone is soon given to the next plot."""
     assert verdict.facts is not None
-    return verdict.facts.device, verdict.facts.inode
+    return verdict.path, verdict.facts.device, verdict.facts.inode
 
 
 def _reason(session: Session | None, error: Exception) -> str:
