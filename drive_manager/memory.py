@@ -28,16 +28,25 @@ def remember_offer(state_folder: Path, size: int) -> None:
     now = int(time.time())
     known = _entries(state_folder / OFFERS).get(str(size))
     if not isinstance(known, int) or now - known > 3600 or known > now:  # once an hour is often enough
-        _change(state_folder / OFFERS, lambda offers: offers.update({str(size): now}))
+        _change(state_folder / OFFERS, lambda offers: _note_offer(offers, size, now))
+
+
+def _note_offer(offers: dict[str, Any], size: int, now: int) -> None:
+    """Compressed plots have a size of their own each: only what still counts is kept."""
+    for old in [key for key, seen in offers.items() if not _is_fresh(seen, now)]:
+        del offers[old]
+    offers[str(size)] = now
+
+
+def _is_fresh(seen: object, now_s: float) -> bool:
+    return isinstance(seen, int) and now_s - seen < OFFER_DAYS * 86400
 
 
 def sizes_offered(state_folder: Path, now_s: float) -> tuple[int, ...]:
     """The sizes of plots offered in the last seven days, in bytes, smallest first."""
     offers = _entries(state_folder / OFFERS)
-    fresh = (
-        size for size, seen in offers.items() if isinstance(seen, int) and now_s - seen < OFFER_DAYS * 86400
-    )
-    return tuple(sorted(int(size) for size in fresh if size.isdigit()))
+    fresh = (size for size, seen in offers.items() if _is_fresh(seen, now_s))
+    return tuple(sorted(int(size) for size in fresh if size.isdecimal()))
 
 
 def remember_conflict(
