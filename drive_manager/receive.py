@@ -248,6 +248,10 @@ class Passing:
                 raise TalkSilent(f"the plotter sent nothing of {self._offer.name} for {quiet_s:.0f} s")
             return None
         if self._step.name == "looking" and quiet_s > self._settings.drives.look_timeout_s:
+            if not self._step.drive:
+                self._refuse(
+                    "failed", f"this NAS could not look for its drives in {quiet_s:.0f} s; look at dmesg"
+                )
             log.warning("Drive %s hangs: it did not answer for %.0f s; left alone", self._step.drive, quiet_s)
             return End(hangs_at=self._step.drive)
         if quiet_s > receive.drive_timeout_s:
