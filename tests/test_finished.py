@@ -108,6 +108,7 @@ def unknown(folder: Path) -> Path:
         ([(BOOT, 1000), ("other boot", 10), ("other boot", 250)], True),
         ([(BOOT, 1000), (BOOT, 500), (BOOT, 1240)], True),
         ([(BOOT, 1000), (BOOT, 500), (BOOT, 739)], False),
+        ([(BOOT, 1000), (BOOT, 500), (BOOT, 740)], True),
     ],
 )
 def test_unknown_formats_wait(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import shutil
@@ -10,7 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,16 @@ def test_parks_that_chiapos_leaves_partly_unwritten_are_no_hole(tmp_path: Path) 
     assert examine(plot).state is State.COMPLETE
 
 
+def test_a_park_of_which_nothing_was_written_is_a_hole(tmp_path: Path) -> None:
+    (plot,) = realplots.copies("v1-k18", 1, tmp_path)
+    size = plot.stat().st_size
+    os.truncate(plot, size - 15_000)
+    os.truncate(plot, size)
+    _needs_real_holes(plot)
+    found = examine(plot)
+    assert (found.state, "hole" in found.reason) == (State.INCOMPLETE, True)
+
+
 def test_preallocated_to_its_full_size_is_not_complete(tmp_path: Path) -> None:
     plot = tmp_path / "x.plot"
     data = realplots.need("v1-k20")[0].read_bytes()
@@ -188,11 +199,8 @@ def test_open_for_writing_in_another_process(kind: str, tmp_path: Path) -> None:
 
 def test_mapped_for_writing(tmp_path: Path) -> None:
     (plot,) = realplots.copies("pos2-single", 1, tmp_path)
-    descriptor = os.open(plot, os.O_RDWR)
-    mapped = mmap.mmap(descriptor, 0)
-    os.close(descriptor)
-    assert examine(plot).state is State.BEING_WRITTEN
-    mapped.close()
+    with _mapped(plot):
+        assert examine(plot).state is State.BEING_WRITTEN
     assert examine(plot).state is State.COMPLETE
 
 
@@ -219,22 +227,22 @@ def test_a_real_plotter_at_work(kind: str, tmp_path: Path) -> None:
 def test_a_writer_that_comes_meanwhile_is_not_harmed_nor_harms(tmp_path: Path) -> None:
     """The kernel signals who holds a lease when a writer opens the file; the default signal would kill."""
     program = """
-import os, sys, threading
+import os, sys
 from manager_core import writers
 reader = os.open(sys.argv[1], os.O_RDONLY)
-def write():
-    for _ in range(3000):
+child = os.fork()
+if not child:
+    for _ in range(300000):
         os.close(os.open(sys.argv[1], os.O_WRONLY))
-thread = threading.Thread(target=write)
-thread.start()
+    os._exit(0)
 seen = set()
-while thread.is_alive():
+while not os.waitpid(child, os.WNOHANG)[0]:
     seen.add(writers.has_writer(reader))
 print(seen <= {True, False}, writers.has_writer(reader))
 """
     (tmp_path / "x.plot").write_bytes(b"x")
     command = [sys.executable, "-c", program, tmp_path / "x.plot"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True False\n", "")
 
 
@@ -266,8 +274,7 @@ except PermissionError:
     command = ["setpriv", "--bounding-set", "-lease", "--inh-caps", "-lease", sys.executable, "-c", program]
     with contextlib.ExitStack() as held:
         if how == "mapped":
-            with plot.open("r+b") as file:
-                held.enter_context(mmap.mmap(file.fileno(), 0))
+            held.enter_context(_mapped(plot))
         elif how:
             held.enter_context(plot.open(how))
         done = subprocess.run([*command, plot], check=False, capture_output=True, text=True, timeout=60)
@@ -503,6 +510,20 @@ def _closed(plotter: subprocess.Popen[bytes], plot: Path) -> bool:
     before = plot.read_bytes()
     plotter.wait(60)
     return plot.read_bytes() == before
+
+
+@contextlib.contextmanager
+def _mapped(plot: Path) -> Iterator[None]:
+    """The file mapped for writing and nowhere open: Python's own mmap keeps it open besides."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    length = ctypes.c_size_t(plot.stat().st_size)
+    with plot.open("r+b") as file:
+        how = mmap.PROT_READ | mmap.PROT_WRITE
+        start = libc.mmap(None, length, how, mmap.MAP_SHARED, file.fileno(), ctypes.c_long(0))
+    assert start != ctypes.c_void_p(-1).value
+    yield
+    assert libc.munmap(ctypes.c_void_p(start), length) == 0
 
 
 def _needs_real_holes(plot: Path) -> None:
