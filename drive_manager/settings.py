@@ -11,20 +11,42 @@ from manager_core import kinds, logs, settings
 from manager_core.settings import option, section
 
 PROGRAM = "drive_manager"
+STRATEGIES = ("fill", "spread", "most_free")
+_PATTERNS_ALLOWED = "absolute paths, separated by blanks; * and ? match within one part of a path"
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 
 
-def _patterns(text: str, _where: kinds.Where) -> tuple[str, ...]:
-    """Mount-point patterns: absolute, without a stray part; a drive letter is no mount point."""
-    found = kinds.items(text)
+def _patterns(text: str, where: kinds.Where) -> tuple[str, ...]:
+    """Mount-point patterns, at least one."""
+    found = _any_patterns(text, where)
     if not found:
         raise ValueError("needs at least a pattern")
+    return found
+
+
+def _any_patterns(text: str, _where: kinds.Where) -> tuple[str, ...]:
+    """Mount-point patterns: absolute, without a stray part; a drive letter is no mount point."""
+    found = kinds.items(text)
     for item in found:
         if not item.startswith("/") or not item.isprintable() or {"..", "."} & set(item.split("/")):
             raise ValueError(f"{item!r} is not an absolute path")
         if item.startswith("/dev/"):
             raise ValueError(f"{item!r} is a device, not the place where it is mounted")
     return tuple(dict.fromkeys(item.rstrip("/") or "/" for item in found))
+
+
+def _reserves(text: str, where: kinds.Where) -> tuple[tuple[str, int], ...]:
+    """PATTERN = SIZE, several separated by commas or lines."""
+    found = []
+    for item in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+        pattern, equals, size = item.rpartition("=")
+        if not equals:
+            raise ValueError(f"{item!r} is not PATTERN = SIZE")
+        patterns = _any_patterns(pattern.strip(), where)
+        if len(patterns) != 1:
+            raise ValueError(f"{item!r} does not name one pattern")
+        found.append((patterns[0], kinds.SIZE.read(size.strip(), where)))
+    return tuple(found)
 
 
 def _subfolder(text: str, _where: kinds.Where) -> str:
@@ -46,7 +68,7 @@ class Drives:
 
     mount_points: tuple[str, ...] = option(
         None,
-        kinds.Kind(_patterns, "absolute paths, separated by blanks; * and ? match within one part of a path"),
+        kinds.Kind(_patterns, _PATTERNS_ALLOWED),
         "The mount points of your plot drives, as patterns: /mnt/enclosure*/*/column*/drive* say, or "
         "/mnt/disk??. A new drive that matches is taken in within a minute; one that is not mounted is never "
         "written to.",
@@ -79,7 +101,25 @@ class Drives:
         "A drive is full when it has no room for a plot of this size (a k32 is 108.9 GB). auto: the smallest "
         "plot that was offered in the last seven days.",
     )
+    strategy: str = option(
+        "fill",
+        kinds.choice(*STRATEGIES),
+        "Which drive is next. fill: one after another, each until it is full. spread: the one with the fewest "
+        "plots. most_free: the one with the most free space.",
+    )
+    prefer: tuple[str, ...] = option(
+        "",
+        kinds.Kind(_any_patterns, _PATTERNS_ALLOWED),
+        "Drives that are used before all others, as patterns like those of mount_points: first those that match "
+        "the first one, then those of the second, then the rest.",
+    )
     reserve: int = option("0", kinds.size(0), "The space that is kept free on each drive.")
+    reserve_on: tuple[tuple[str, int], ...] = option(
+        "",
+        kinds.Kind(_reserves, "PATTERN = SIZE, separated by commas"),
+        "Drives on which another amount is kept free: /mnt/old* = 500 GB, /mnt/enclosure2/*/*/* = 0, say. The "
+        "first pattern that matches counts.",
+    )
     suffixes: tuple[str, ...] = option(
         ".plot .plot2 .gplot .drplot .fpt",
         kinds.words(
@@ -155,6 +195,11 @@ class Files:
         "{folder}/state",
         kinds.PATH,
         "What the program remembers between runs, and its locks. On a local disk.",
+    )
+    history_days: float = option(
+        "730",
+        kinds.days(1, 36500),
+        "How long the history (plots that arrived, drives, alerts) is kept. Runs are kept for 30 days.",
     )
 
 
