@@ -6,11 +6,17 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drive_manager import marks
-from drive_manager.drives import Drive, reserved_elsewhere
+from drive_manager import marks, mounts
+from drive_manager.drives import Drive, kept_free, reserved_elsewhere
 from drive_manager.marks import Mark
 from drive_manager.settings import Drives
-from drive_manager.words import size_text
+from drive_manager.words import counted, size_text
+
+_TURN = {
+    "spread": "the one with the fewest plots first",
+    "most_free": "the one with the most free space first",
+}
+_NAMED = 6
 
 
 class Outcome(enum.Enum):
@@ -38,6 +44,8 @@ class Fit:
 class Choice:
     """The drives to write to, actives first, and why; `reasons` has a line for each drive by mount point.
 
+    With `fill` the actives are the few that are written now, in order. With `spread` and `most_free` they are all
+    drives with room: which of them a plot goes to is decided when it is offered, by what is on them then.
     `spares` also names full drives that hold a plot in flight: it can be finished only there.
     """
 
@@ -55,48 +63,85 @@ def choose(
     previous: Sequence[str],
     plot_size: int,
     settings: Drives,
+    unfit: Mapping[str, str] | None = None,
 ) -> Choice:
-    """Choose among the drives (natural order). `previous`: the actives until now, each kept until full.
+    """Choose among the drives (natural order). `previous`: the actives until now; with `fill` each is kept until full.
 
     `offline` is None when the marks cannot be read. `plot_size` is 0 while not known: then any room will do.
+    `unfit` has the mount points of drives that must not be written now (too hot, failing), and why.
     """
     if offline is None:
         reasons = tuple((drive.mount, "the offline marks cannot be read") for drive in drives)
         return Choice((), (), reasons, reasons, "", Outcome.MARKS_UNREADABLE)
-    fits = fit(drives, offline, plot_size, settings)
-    roomy = [each.drive.mount for each in fits if each.usable and each.plots]
-    kept = [mount for mount in previous if mount in roomy]
-    active = tuple([*kept, *(mount for mount in roomy if mount not in kept)][: settings.active_drives])
-    spares = tuple(mount for mount in roomy if mount not in active) + tuple(
+    fits = fit(drives, offline, plot_size, settings, unfit)
+    ranked = sorted(fits, key=lambda each: rank(each.drive.mount, settings))
+    roomy = [each.drive.mount for each in ranked if each.usable and each.plots]
+    active, kept = _actives(roomy, previous, settings)
+    taken = frozenset(active)
+    spares = tuple(mount for mount in roomy if mount not in taken) + tuple(
         each.drive.mount for each in fits if each.usable and not each.plots and each.drive.partials
     )
+    first = next(iter(in_turn(fits, settings)), None)
     return Choice(
         active,
         spares,
         tuple((each.drive.mount, each.reason) for each in fits if not (each.usable and each.plots)),
-        tuple((each.drive.mount, _reason(each, active, kept)) for each in fits),
-        _why(active, previous, fits),
+        tuple((each.drive.mount, _reason(each, taken, kept, first, settings)) for each in fits),
+        _why(active, previous, fits, settings),
         _outcome(fits, active),
     )
 
 
 def fit(
-    drives: Sequence[Drive], offline: Mapping[str, Mark], plot_size: int, settings: Drives
+    drives: Sequence[Drive],
+    offline: Mapping[str, Mark],
+    plot_size: int,
+    settings: Drives,
+    unfit: Mapping[str, str] | None = None,
 ) -> tuple[Fit, ...]:
-    """Hold each drive against its marks, its problem and its room."""
+    """Hold each drive against its marks, its problem, its health and its room."""
     elsewhere = reserved_elsewhere(drives)
-    return tuple(
-        _fit(drive, marks.find(offline, drive.mount, drive.uuid), elsewhere[drive.mount], plot_size, settings)
-        for drive in drives
-    )
+    fits = []
+    for drive in drives:
+        mark = marks.find(offline, drive.mount, drive.uuid)
+        why_not = f"offline since {mark.since}: {mark.why}" if mark else drive.problem
+        why_not = why_not or (unfit or {}).get(drive.mount, "")
+        if why_not:
+            fits.append(Fit(drive, False, 0, 0, why_not))
+        else:
+            room = drive.room(kept_free(settings, drive.mount) + elsewhere[drive.mount])
+            fits.append(_with_room(drive, room, plot_size))
+    return tuple(fits)
 
 
-def _fit(drive: Drive, mark: Mark | None, elsewhere: int, plot_size: int, settings: Drives) -> Fit:
-    if mark is not None:
-        return Fit(drive, False, 0, 0, f"offline since {mark.since}: {mark.why}")
-    if drive.problem:
-        return Fit(drive, False, 0, 0, drive.problem)
-    room = drive.room(settings.reserve + elsewhere)
+def rank(mount: str, settings: Drives) -> int:
+    """How much a drive is preferred: the number of the first pattern in `prefer` that names it; the rest come last."""
+    found = (place for place, pattern in enumerate(settings.prefer) if mounts.matches(mount, pattern))
+    return next(found, len(settings.prefer))
+
+
+def turn(drive: Drive, room: int, settings: Drives) -> tuple[int, int]:
+    """A sort key for whose turn it is, by what is on the drives now; with `fill` the given order is kept."""
+    if settings.strategy == "spread":
+        return rank(drive.mount, settings), drive.plots + len(drive.partials)
+    if settings.strategy == "most_free":
+        return rank(drive.mount, settings), -room
+    return 0, 0
+
+
+def in_turn(fits: Sequence[Fit], settings: Drives) -> list[Fit]:
+    """The drives with room, the one whose turn it is first (with `fill`: in order, the kept ones not considered)."""
+    ranked = sorted(fits, key=lambda each: rank(each.drive.mount, settings))
+    roomy = [each for each in ranked if each.usable and each.plots]
+    return sorted(roomy, key=lambda each: turn(each.drive, each.room, settings))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names of drives for one line: a few as they are, many as their number."""
+    return (", ".join(names) or "none") if len(names) <= _NAMED else counted(len(names), "drive")
+
+
+def _with_room(drive: Drive, room: int, plot_size: int) -> Fit:
     plots = room // plot_size if plot_size else int(room > 0)
     if plots:
         return Fit(drive, True, room, plots, "")
@@ -104,21 +149,43 @@ def _fit(drive: Drive, mark: Mark | None, elsewhere: int, plot_size: int, settin
     return Fit(drive, True, room, 0, f"full: room for {size_text(room)}{resumes}")
 
 
-def _reason(each: Fit, active: Sequence[str], kept: Sequence[str]) -> str:
+def _actives(
+    roomy: Sequence[str], previous: Sequence[str], settings: Drives
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The actives among the drives with room (preferred ones first), and those that were active before."""
+    if settings.strategy != "fill":
+        return tuple(roomy), frozenset()
+    with_room = frozenset(roomy)
+    kept = [mount for mount in previous if mount in with_room]
+    new = (mount for mount in roomy if mount not in frozenset(kept))
+    return tuple([*kept, *new][: settings.active_drives]), frozenset(kept)
+
+
+def _reason(
+    each: Fit, active: frozenset[str], kept: frozenset[str], first: Fit | None, settings: Drives
+) -> str:
+    if each.drive.mount in active and settings.strategy != "fill":
+        return f"active: {'next' if each is first else 'in turn'}, {_TURN[settings.strategy]}"
     if each.drive.mount in kept:
-        return "active: in use until it is full"
+        return "active: in use until it is full" if each.drive.mount in active else "spare"
     if each.drive.mount in active:
-        return "active: the next in order with room"
+        preferred = rank(each.drive.mount, settings) < len(settings.prefer)
+        return f"active: {'preferred, ' if preferred else ''}the next in order with room"
     return each.reason or "spare"
 
 
-def _why(active: Sequence[str], previous: Sequence[str], fits: Sequence[Fit]) -> str:
+def _why(active: Sequence[str], previous: Sequence[str], fits: Sequence[Fit], settings: Drives) -> str:
     """Why the actives are what they are; free of numbers that change while a plot arrives."""
     by_mount = {each.drive.mount: each for each in fits}
-    gone = [f"{mount} {_left(by_mount.get(mount))}" for mount in previous if mount not in active]
-    if active:
+    still = frozenset(active)
+    left = [f"{mount} {_left(by_mount.get(mount))}" for mount in previous if mount not in still]
+    gone = left[:_NAMED] + ([f"{len(left) - _NAMED:,} more left"] if len(left) > _NAMED else [])
+    if active and settings.strategy != "fill":
+        gone.append(f"all with room in turn, {_TURN[settings.strategy]}")
+    elif active:
         count = len(active)
-        gone.append("the first in order with room" if count == 1 else f"the first {count} in order with room")
+        order = "in the preferred order" if settings.prefer else "in order"
+        gone.append(f"the first {order} with room" if count == 1 else f"the first {count} {order} with room")
     return "; ".join(gone)
 
 

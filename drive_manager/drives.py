@@ -82,6 +82,12 @@ def folder_of(settings: Drives, mount: str) -> Path:
     return Path(mount) / settings.subfolder
 
 
+def kept_free(settings: Drives, mount: str) -> int:
+    """Bytes that are never written on this drive: of the first pattern in `reserve_on`, else `reserve`."""
+    found = (size for pattern, size in settings.reserve_on if mounts.matches(mount, pattern))
+    return next(found, settings.reserve)
+
+
 def candidates(settings: Drives, mountinfo: Path = MOUNTINFO) -> mounts.Discovery:
     """The places that count as drives now, without touching any.
 

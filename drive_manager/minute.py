@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import marks, script, state, sweep, tick
+from drive_manager import identity, marks, script, state, sweep, tick
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
@@ -62,7 +62,9 @@ def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, See
     seen = look(settings.drives, memory.hung, unmounted=unmounted)
     offline, fault = _marks(settings.files.state_folder)
     now = datetime.now(timezone.utc).astimezone()
-    return memory, seen, tick.World(seen.drives, offline, fault, plot_size(settings), now)
+    known = identity.known([(drive, drive.uuid) for drive in seen.drives], state.identities(memory))
+    identities = {drive.mount: each for drive, each in zip(seen.drives, known, strict=True)}
+    return memory, seen, tick.World(seen.drives, offline, fault, plot_size(settings), now, identities)
 
 
 def remembered(settings: Settings) -> Memory:

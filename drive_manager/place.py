@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from drive_manager import drives
+from drive_manager import drives, marks
 from drive_manager.search import Found, Spot
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal
@@ -74,7 +74,7 @@ def _no_room(found: Found, size: int) -> str:
 def taken(
     found: Found, allowed: Sequence[str], at_once: int, size: int, settings: Settings
 ) -> Iterator[Place]:
-    """A drive with room for the plot, locked until the end. Raises Refusal, DriveGone, OSError."""
+    """A drive with room for the plot, locked until the end. Raises Refusal, DriveGone, MarksUnreadable, OSError."""
     state = settings.files.state_folder
     lock, spot = _lock_one(found, allowed, at_once, size, state)
     try:
@@ -98,8 +98,12 @@ def _lock_one(
         writing = frozenset(mount for mount in allowed if not is_free(drive_lock(state, mount)))
         for spot in choose(found, writing, at_once, size):
             lock = Lock(drive_lock(state, spot.drive.mount))
-            if lock.take():
+            if not lock.take():
+                continue
+            # A person who takes the drive offline marks it first and then waits for this lock.
+            if marks.find(marks.read(state), spot.drive.mount, spot.drive.uuid) is None:
                 return lock, spot
+            lock.free()
     finally:
         choosing.free()
     raise Refusal("busy", "each drive with room is being written", BUSY_RETRY_S)

@@ -6,7 +6,7 @@ import time
 
 from drive_manager import arrival, netcat
 from drive_manager.apart import Child, Ended, Link, Quiet
-from drive_manager.drives import candidates, look_at
+from drive_manager.drives import candidates, kept_free, look_at
 from drive_manager.errors import NetcatError
 from drive_manager.settings import Settings
 from manager_core import __version__
@@ -30,13 +30,13 @@ def rooms(room: Room, settings: Settings, allowed: arrival.Allowed) -> Rooms | R
     """How many plots of this size fit on the drives of the script: the sum over drives, each rounded down."""
     if room.size <= 0:
         return Refused(room.transfer, "not_understood", "ROOM needs a size")
-    reserve = settings.drives.reserve
 
     def work(link: Link) -> None:
         for mount in candidates(settings.drives).mounts:
             if mount.point in allowed.drives:
                 drive = look_at(settings.drives, mount)
-                link.send(0 if drive.problem else drive.room(reserve) // room.size)
+                free = drive.room(kept_free(settings.drives, drive.mount))
+                link.send(0 if drive.problem else free // room.size)
         link.send("end")
 
     child = Child(work)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drive_manager import drives, marks, mounts
+from drive_manager import choose, drives, marks, mounts
 from drive_manager.drives import Drive
 from drive_manager.errors import DriveGone
 from drive_manager.partial import read_sidecar
-from drive_manager.settings import Settings
+from drive_manager.settings import Drives, Settings
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
 
@@ -35,7 +36,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Found:
-    """All that a search found; `spots` in the order of the receive script, `partials` the drives with parts of it."""
+    """All that a search found; `spots` whose turn it is first, `partials` the drives with parts of the plot."""
 
     finals: tuple[Final, ...]
     spots: tuple[Spot, ...]
@@ -65,9 +66,15 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
             if problem:
                 unusable.append(f"{drive.mount}: {problem}")
             else:
-                spots[drive.mount] = _spot(drive, settings.drives.reserve, voice.offer)
-    ordered = tuple(spots[mount] for mount in allowed if mount in spots)
+                kept_free = drives.kept_free(settings.drives, drive.mount)
+                spots[drive.mount] = _spot(drive, kept_free, voice.offer)
+    ordered = in_turn([spots[mount] for mount in allowed if mount in spots], settings.drives)
     return Found(tuple(finals), ordered, tuple(partials), tuple(unusable))
+
+
+def in_turn(spots: Sequence[Spot], settings: Drives) -> tuple[Spot, ...]:
+    """The drives in the order in which they are to be written: with `fill` as the script has them. Pure."""
+    return tuple(sorted(spots, key=lambda spot: choose.turn(spot.drive, spot.room, settings)))
 
 
 def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | None, bool, str]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from drive_manager import sweep
-from drive_manager.choose import Choice, Fit, choose, fit
+from drive_manager import life, sweep
+from drive_manager.choose import Choice, Fit, choose, fit, listed
+from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
@@ -22,15 +23,22 @@ _STYLES = {"active": "bold green", "spare": "", "full": "cyan", "offline": "yell
 
 def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict[str, Any]:
     """Everything there is to show, as JSON-able values. Sizes in bytes; `plots_possible` is null while unknown."""
-    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives)
-    fits = fit(world.drives, world.offline or {}, world.plot_size, settings.drives)
+    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives, world.unfit)
+    fits = fit(world.drives, world.offline or {}, world.plot_size, settings.drives, world.unfit)
     drives = [_drive(each, choice, world) for each in fits]
+    missing = list(life.missing(memory.drives, world.offline).values())
     return {
         "drives": drives,
         "lost": [
-            {"mount": mount, "since": known.gone_since, "plots": known.plots}
-            for mount, known in memory.drives.items()
-            if known.gone_since and all(drive["mount"] != mount for drive in drives)
+            {
+                "mount": known.mount,
+                "serial": known.identity.serial,
+                "since": known.gone_since,
+                "plots": known.plots,
+                "offline": known not in missing,
+            }
+            for known in memory.drives.values()
+            if known.gone_since and not known.replaced
         ],
         "not_mounted": list(seen.unmounted),
         "passed_over": [{"mount": mount, "why": why} for mount, why in seen.passed_over],
@@ -84,11 +92,12 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{counted(totals['drives'], 'drive')}, {counted(totals['plots'], 'plot')} now"
         + (f", {totals['plots_possible']:,} possible{size}" if totals["plots_possible"] is not None else "")
-        + f"; {size_text(totals['free'])} free of {size_text(totals['total'])}",
-        f"Active: {', '.join(facts['active']) or 'none'}" + (f" ({facts['why']})" if facts["why"] else ""),
+        + f"; {size_text(totals['free'])} free of {size_text(totals['total'])}"
+        + _not_counted(totals["unusable"]),
+        f"Active: {listed(facts['active'])}" + (f" ({facts['why']})" if facts["why"] else ""),
     ]
     lines += [f"Trouble: {facts['trouble']}"] if facts["trouble"] else []
-    lines += [f"Lost: {each['mount']} since {each['since']}" for each in facts["lost"]]
+    lines += [_lost_line(each) for each in facts["lost"]]
     lines += [f"Not mounted: {mount} (a folder where a drive should be)" for mount in facts["not_mounted"]]
     lines += [f"Not a drive: {each['mount']}: {each['why']}" for each in facts["passed_over"]]
     lines += [f"Arriving: {each['plot']} on {each['drive']}" for each in facts["transfers"]]
@@ -99,12 +108,33 @@ def _drive(each: Fit, choice: Choice, world: World) -> dict[str, Any]:
     drive = each.drive
     return {
         **{name: value for name, value in asdict(drive).items() if name != "partials"},
+        **_disk(world.identities.get(drive.mount, UNKNOWN)),
         "partials": [asdict(partial) for partial in drive.partials],
         "reserved": drive.reserved,
         "room": each.room,
         "room_for": each.plots if world.plot_size or not each.usable else None,
         "state": _state(each, choice),
         "reason": dict(choice.reasons).get(drive.mount, ""),
+    }
+
+
+def _not_counted(unusable: Mapping[str, int]) -> str:
+    words = {"offline": "offline", "problem": "with a problem"}
+    found = ", ".join(f"{count} {words[state]}" for state, count in unusable.items())
+    return f"; not counted as room: {found}" if found else ""
+
+
+def _lost_line(each: Mapping[str, Any]) -> str:
+    serial = f" (serial {each['serial']})" if each["serial"] else ""
+    return (
+        f"{'Offline and gone' if each['offline'] else 'Lost'}: {each['mount']}{serial} since {each['since']}"
+    )
+
+
+def _disk(identity: Identity) -> dict[str, Any]:
+    return {
+        name: getattr(identity, name)
+        for name in ("serial", "wwn", "model", "disk", "interface", "rotational")
     }
 
 
@@ -117,15 +147,20 @@ def _state(each: Fit, choice: Choice) -> str:
 
 
 def _totals(fits: Sequence[Fit], drives: Sequence[Mapping[str, Any]], plot_size: int) -> dict[str, Any]:
-    """Sums over the drives; folders that share a device (a trial without mounts) count its space once."""
+    """Sums over the drives; folders that share a device (a trial without mounts) count its space once.
+
+    Offline drives and those with a problem are no room: their space is not counted, and `unusable` says how many.
+    """
     by_device = {each.drive.device: each for each in reversed(fits)}
     plots = sum(drive["plots"] for drive in drives)
+    states = [drive["state"] for drive in drives]
     return {
         "drives": len(drives),
         "plots": plots,
         "plots_possible": plots + sum(each.plots for each in by_device.values()) if plot_size else None,
-        "total": sum(each.drive.total for each in by_device.values()),
-        "free": sum(each.drive.free for each in by_device.values()),
+        "total": sum(each.drive.total for each in by_device.values() if each.usable),
+        "free": sum(each.drive.free for each in by_device.values() if each.usable),
+        "unusable": {state: states.count(state) for state in ("offline", "problem") if state in states},
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drive_manager.errors import NasError
+from drive_manager.identity import UNKNOWN, Identity, from_json
 from drive_manager.look import Hung
 from manager_core import files
 
@@ -20,12 +21,19 @@ class StateUnreadable(NasError):
 
 @dataclass(frozen=True)
 class Known:
-    """A drive as the last tick saw it; `gone_since` (ISO 8601) is empty while it is there."""
+    """A drive as the last tick saw it; `gone_since` (ISO 8601) is empty while it is there.
+
+    `replaced`: it is gone and another one is, or was, in its place. `device` is "major:minor".
+    """
 
     uuid: str
     plots: int
     problem: str = ""
     gone_since: str = ""
+    mount: str = ""
+    device: str = ""
+    replaced: bool = False
+    identity: Identity = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Memory:
-    """The last tick: actives and why, drives by mount point, trouble and partials told, drives that hang."""
+    """The last tick: actives and why, drives by key (see `life`), trouble and partials told, drives that hang."""
 
     active: tuple[str, ...] = ()
     why: str = ""
@@ -77,11 +85,22 @@ def plot_lock(state_folder: Path, name: str) -> Path:
     return state_folder / "locks" / f"plot-{sha256(name.encode()).hexdigest()[:4]}.lock"
 
 
+def identities(memory: Memory) -> dict[str, Identity]:
+    """What is known of the disks behind the mounts, for `identity.known`."""
+    return {
+        f"{each.device} {each.uuid}": each.identity for each in memory.drives.values() if not each.gone_since
+    }
+
+
+def _known(key: str, found: Any) -> Known:
+    return Known(**{"mount": key, **found, "identity": from_json(found.get("identity", {}))})
+
+
 def _memory(found: Any) -> Memory:
     return Memory(
         active=tuple(found["active"]),
         why=found["why"],
-        drives={mount: Known(**known) for mount, known in found["drives"].items()},
+        drives={key: _known(key, known) for key, known in found["drives"].items()},
         trouble=found["trouble"],
         hung={mount: Hung(**hung) for mount, hung in found["hung"].items()},
         told=tuple(found["told"]),

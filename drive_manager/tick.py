@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from drive_manager import mounts
-from drive_manager.choose import Choice, Outcome, choose
+from drive_manager import life
+from drive_manager.choose import Choice, Outcome, choose, listed
 from drive_manager.drives import Drive
+from drive_manager.identity import UNKNOWN, Identity
+from drive_manager.life import Event
 from drive_manager.marks import Mark
 from drive_manager.settings import Drives
-from drive_manager.state import Known, Memory
+from drive_manager.state import Memory
 from drive_manager.words import counted, size_text
 
 Message = tuple[int, str]
@@ -20,32 +22,45 @@ Message = tuple[int, str]
 
 @dataclass(frozen=True)
 class World:
-    """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time."""
+    """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time.
+
+    By mount point: `identities`, the disks; `unfit`, why a drive must not be written now (too hot, failing).
+    """
 
     drives: tuple[Drive, ...]
     offline: Mapping[str, Mark] | None
     marks_fault: str
     plot_size: int
     now: datetime
+    identities: Mapping[str, Identity] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do: the choice for the script, what to log (level, text), what to remember, the exit code."""
+    """What to do: the choice for the script, what to log (level, text), what to remember, the exit code.
+
+    `events`: what happened to drives, for the ledger and for messages.
+    """
 
     choice: Choice
     messages: tuple[Message, ...]
     memory: Memory
     exit_code: int
+    events: tuple[Event, ...] = ()
 
 
 def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     """Decide. What is told is told when it begins and when it is over, not each minute."""
-    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings)
+    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings, world.unfit)
     changed = choice.active != memory.active or not memory.why
     why = choice.why if changed else memory.why
-    known, about_drives = _drives(world, memory, settings.mount_points)
-    messages = [*about_drives, *_change(memory.active, choice), *_trouble(world, memory, choice)]
+    seen = [life.Seen(drive, world.identities.get(drive.mount, UNKNOWN)) for drive in world.drives]
+    around = life.Surroundings(world.now, settings.mount_points, world.offline, memory.fresh)
+    known, events = life.step(seen, memory.drives, around)
+    about_drives = [(event.level, event.text) for event in events if event.level]
+    about_choice = [*_change(memory.active, choice), *_trouble(world, memory, choice)]
+    messages = [*_first_look(world, memory), *about_drives, *about_choice]
     after = replace(
         memory,
         active=choice.active,
@@ -54,65 +69,19 @@ def decide(world: World, memory: Memory, settings: Drives) -> Decision:
         trouble="" if choice.outcome is Outcome.OK else choice.outcome.name,
         fresh=False,
     )
-    return Decision(replace(choice, why=why), tuple(messages), after, int(choice.outcome is not Outcome.OK))
+    exit_code = int(choice.outcome is not Outcome.OK)
+    return Decision(replace(choice, why=why), tuple(messages), after, exit_code, events)
 
 
-def _drives(world: World, memory: Memory, patterns: Sequence[str]) -> tuple[dict[str, Known], list[Message]]:
-    """Take note of each drive; say which are new, gone, back, exchanged, in trouble or out of it."""
-    known: dict[str, Known] = {}
-    messages: list[Message] = []
-    for drive in world.drives:
-        before = memory.drives.get(drive.mount)
-        known[drive.mount] = _noted(drive, before)
-        messages += _about(drive, before, first_run=memory.fresh)
-    since = world.now.isoformat(timespec="seconds")
-    for mount, before in memory.drives.items():
-        if mount in known or not any(mounts.matches(mount, pattern) for pattern in patterns):
-            continue
-        if not before.gone_since:
-            messages.append((logging.WARNING, _gone(mount, before)))
-        known[mount] = before if before.gone_since else replace(before, gone_since=since)
+def _first_look(world: World, memory: Memory) -> Iterator[Message]:
     if memory.fresh and world.drives:
         total = size_text(sum(drive.total for drive in world.drives))
-        messages.insert(
-            0, (logging.INFO, f"First look: {counted(len(world.drives), 'drive')}, {total} in all")
-        )
-    return known, messages
-
-
-def _noted(drive: Drive, before: Known | None) -> Known:
-    """A drive that cannot be read keeps the plots and the UUID that it was seen with."""
-    if drive.problem and not drive.total and before is not None:
-        return Known(drive.uuid or before.uuid, before.plots, drive.problem)
-    return Known(drive.uuid, drive.plots, drive.problem)
-
-
-def _about(drive: Drive, before: Known | None, *, first_run: bool) -> Iterator[Message]:
-    if before is None or before.gone_since:
-        if not first_run:
-            what = "New drive found" if before is None else "Drive is back"
-            size = f"{drive.fs_type}, {size_text(drive.free)} free of {size_text(drive.total)}"
-            yield logging.INFO, f"{what}: {drive.mount} ({size}, {counted(drive.plots, 'plot')})"
-    elif before.uuid and drive.uuid and before.uuid != drive.uuid:
-        yield (
-            logging.WARNING,
-            f"Another drive is at {drive.mount} now: UUID {drive.uuid}, it was {before.uuid}",
-        )
-    problem_before = before.problem if before is not None else ""
-    if drive.problem and drive.problem != problem_before:
-        yield logging.WARNING, f"Drive {drive.mount} is not written to: {drive.problem}"
-    elif problem_before and not drive.problem:
-        yield logging.INFO, f"Drive {drive.mount} is all right again; it was: {problem_before}"
-
-
-def _gone(mount: str, before: Known) -> str:
-    plots = f"{counted(before.plots, 'plot')} with it; " if before.plots else ""
-    return f"Drive {mount} is gone: nothing is mounted there any more, {plots}look at its cable and dmesg"
+        yield logging.INFO, f"First look: {counted(len(world.drives), 'drive')}, {total} in all"
 
 
 def _change(previous: tuple[str, ...], choice: Choice) -> Iterator[Message]:
     if choice.active != previous:
-        old, new = (", ".join(each) or "none" for each in (previous, choice.active))
+        old, new = (listed(each) for each in (previous, choice.active))
         yield logging.INFO, f"Drive change: {old} -> {new}" + (f" ({choice.why})" if choice.why else "")
 
 

@@ -1,0 +1,88 @@
+"""What the last reading of the disks found, between runs: read anew only when it is old. History, never permission."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drive_manager.settings import HealthLimits
+from drive_manager.smart_facts import Disk, Health, key
+from manager_core import files
+
+log = logging.getLogger(__name__)
+
+NAME = "health.json"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock that does not jump: seconds since the boot of this id, sleep included."""
+
+    boot: str = ""
+    seconds: float = 0.0
+
+    @staticmethod
+    def now() -> Clock:
+        """The time now."""
+        return Clock(BOOT_ID.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def age_s(self, now: Clock) -> float:
+        """Seconds from this time to `now`; infinite across a boot."""
+        return now.seconds - self.seconds if self.boot and self.boot == now.boot else float("inf")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The disks as they were read last, by `smart_facts.key`, and when each was."""
+
+    drives: Mapping[str, Health] = field(default_factory=dict)
+    read: Mapping[str, Clock] = field(default_factory=dict)
+
+
+def load(state_folder: Path) -> Reading:
+    """The last reading; an empty one, with a WARNING, when it cannot be read."""
+    path = state_folder / NAME
+    try:
+        found = files.read_json(path)
+        if found is None:
+            return Reading()
+        assert isinstance(found, dict)
+        drives = {str(name): Health.from_json(facts) for name, facts in found["drives"].items()}
+        read = {str(name): Clock(str(boot), float(at)) for name, (boot, at) in found["read"].items()}
+    except (files.UnreadableError, AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("%s cannot be read (%s); the drives are read anew", path, error)
+        return Reading()
+    return Reading(drives, read)
+
+
+def keep(state_folder: Path, reading: Reading) -> bool:
+    """Keep a reading; False, and nothing written, when it is as before. Raises OSError."""
+    return files.write_json(
+        state_folder / NAME,
+        {
+            "drives": {name: health.as_json() for name, health in reading.drives.items()},
+            "read": {name: [clock.boot, clock.seconds] for name, clock in reading.read.items()},
+        },
+    )
+
+
+def due(reading: Reading, disks: Sequence[Disk], limits: HealthLimits, now: Clock) -> tuple[Disk, ...]:
+    """The disks that must be read now: those never read, or read `smart_interval_s` ago or longer.
+
+    All of a farm stay together: while one is due for its age, those due within the next tenth are due too.
+    """
+    if not limits.smart:
+        return ()
+    ages = {key(disk): reading.read.get(key(disk), Clock()).age_s(now) for disk in disks}
+    if not any(age >= limits.smart_interval_s for age in ages.values()):
+        return ()
+    return tuple(disk for disk in disks if ages[key(disk)] >= 0.9 * limits.smart_interval_s)
+
+
+def with_news(reading: Reading, news: Mapping[str, Health], now: Clock) -> Reading:
+    """A reading with what was just read in it."""
+    return Reading({**reading.drives, **news}, {**reading.read, **dict.fromkeys(news, now)})

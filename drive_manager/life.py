@@ -1,0 +1,258 @@
+"""What becomes of each drive: first seen, found, lost, returned, moved, replaced, formatted. Pure.
+
+A drive is known again by its file system's UUID, then by its serial number or WWN, wherever it is mounted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from drive_manager import marks, mounts
+from drive_manager.drives import Drive
+from drive_manager.identity import UNKNOWN, Identity
+from drive_manager.marks import Mark
+from drive_manager.state import Known
+from drive_manager.words import counted, size_text
+
+FORGOTTEN_DAYS = 90
+# Which of the events that channels select by each of these is; what is not here goes into the ledger only.
+EVENTS = {
+    "found": "drive_found",
+    "formatted": "drive_found",
+    "moved": "drive_found",
+    "lost": "drive_lost",
+    "replaced": "drive_lost",
+    "returned": "drive_returned",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A drive that is mounted now, and the disk behind it."""
+
+    drive: Drive
+    identity: Identity = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a drive: one of `EVENTS`, or first_seen, trouble, recovered.
+
+    `key` is the drive's in the ledger, `level` that of the log line; 0 is not logged.
+    """
+
+    what: str
+    key: str
+    serial: str
+    mount: str
+    text: str
+    level: int = logging.INFO
+
+    @property
+    def told(self) -> str:
+        """The event that channels select by, or ""."""
+        return EVENTS.get(self.what, "")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What else a step depends on. `offline` is None when the marks cannot be read."""
+
+    now: datetime
+    patterns: Sequence[str]
+    offline: Mapping[str, Mark] | None = None
+    first_run: bool = False
+
+
+def step(
+    seen: Sequence[Seen], before: Mapping[str, Known], around: Surroundings
+) -> tuple[dict[str, Known], tuple[Event, ...]]:
+    """What is known of each drive now, by its key, and what happened to drives since the last look."""
+    matched = _match(seen, before)
+    here = {each.drive.mount for each in seen}
+    left = {key: known for key, known in before.items() if key not in matched.values()}
+    after: dict[str, Known] = {}
+    events: list[Event] = []
+    for index, each in enumerate(seen):
+        was = before.get(matched.get(index, ""))
+        known = _noted(each, was)
+        key = _key(known, after)
+        after[key] = known
+        ousted = next((old for old in left.values() if old.mount == known.mount), None)
+        events += _about(key, known, each.drive, was, ousted, around)
+    told_replaced = {event.mount for event in events if event.what == "replaced"}
+    for old in left.values():
+        if not _remembered(old, around):
+            continue
+        gone = replace(
+            old,
+            gone_since=old.gone_since or around.now.isoformat(timespec="seconds"),
+            replaced=old.replaced or old.mount in here,
+        )
+        key = _key(gone, after)
+        after[key] = gone
+        if not old.gone_since and old.mount not in told_replaced:
+            events.append(_lost(key, gone, around))
+    return after, tuple(events)
+
+
+def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> dict[str, Known]:
+    """The drives that should be there: gone, with no other in their place, and not taken offline by a person."""
+    return {
+        key: each
+        for key, each in known.items()
+        if each.gone_since and not each.replaced and marks.find(offline or {}, each.mount, each.uuid) is None
+    }
+
+
+def name_of(known: Known) -> str:
+    """How a drive is named for people beside its mount point: "serial ZR5ABC", "UUID …", or ""."""
+    if known.identity.serial or known.identity.wwn:
+        return f"serial {known.identity.serial}" if known.identity.serial else f"WWN {known.identity.wwn}"
+    return f"UUID {known.uuid}" if known.uuid else ""
+
+
+def _match(seen: Sequence[Seen], before: Mapping[str, Known]) -> dict[int, str]:
+    """Which drive of before each is, by index and key. The surest signs first; of equals the one at its place."""
+    # Bays of one USB enclosure may all show the same serial number: then it tells nothing.
+    unique = _once(each.identity.key for each in seen) & _once(each.identity.key for each in before.values())
+    signs: list[Callable[[str, Identity], str]] = [
+        lambda uuid, identity: f"{uuid} {identity.key}" if uuid and identity.key else "",
+        lambda uuid, _: uuid,
+        lambda _, identity: identity.key if identity.key in unique else "",
+    ]
+    matched: dict[int, str] = {}
+    free = dict(before)
+    for sign in signs:
+        for at_its_place in (True, False):
+            index: dict[str, list[str]] = {}
+            for key, known in free.items():
+                place = known.mount if at_its_place else ""
+                index.setdefault(f"{sign(known.uuid, known.identity)}\0{place}", []).append(key)
+            for number, each in enumerate(seen):
+                found = sign(each.drive.uuid, each.identity)
+                keys = index.get(f"{found}\0{each.drive.mount if at_its_place else ''}")
+                if number not in matched and found and keys:
+                    matched[number] = keys.pop(0)
+                    del free[matched[number]]
+    _match_by_place(seen, free, matched)
+    return matched
+
+
+def _match_by_place(seen: Sequence[Seen], free: dict[str, Known], matched: dict[int, str]) -> None:
+    """A drive of which nothing is known now (it hangs, it has died) is the one that was there."""
+    by_mount = {known.mount: key for key, known in free.items() if not known.replaced}
+    for number, each in enumerate(seen):
+        key = by_mount.get(each.drive.mount)
+        if number in matched or key is None:
+            continue
+        known = free[key]
+        differs = (known.uuid and each.drive.uuid and known.uuid != each.drive.uuid) or (
+            known.identity.key and each.identity.key and known.identity.key != each.identity.key
+        )
+        if not differs:
+            matched[number] = key
+            del free[key]
+
+
+def _once(keys: Iterator[str]) -> set[str]:
+    return {key for key, count in Counter(keys).items() if key and count == 1}
+
+
+def _noted(each: Seen, was: Known | None) -> Known:
+    """What is known of a drive now; one that cannot be read keeps what it was seen with."""
+    drive, identity = each.drive, each.identity
+    if was is not None:
+        identity = identity if identity.key or identity.disks else was.identity
+    plots, uuid = drive.plots, drive.uuid
+    if drive.problem and not drive.total and was is not None:
+        plots, uuid = was.plots, drive.uuid or was.uuid
+    return Known(uuid, plots, drive.problem, mount=drive.mount, device=drive.device, identity=identity)
+
+
+def _key(known: Known, taken: Mapping[str, Known]) -> str:
+    """Serial number or WWN, else UUID, else mount point; with more of them where that is not unique."""
+    parts = [part for part in (known.identity.key, known.uuid, known.mount) if part]
+    key = parts[0]
+    for part in [*parts[1:], known.gone_since]:
+        if key in taken:
+            key = f"{key} {part}"
+    return key
+
+
+def _about(
+    key: str, known: Known, drive: Drive, was: Known | None, ousted: Known | None, around: Surroundings
+) -> Iterator[Event]:
+    def event(what: str, text: str, level: int = logging.INFO) -> Event:
+        return Event(what, key, known.identity.serial, known.mount, text, level)
+
+    name = f", {name_of(known)}" if known.identity.key else ""
+    size = f"{drive.fs_type}, {size_text(drive.free)} free of {size_text(drive.total)}"
+    facts = f"{known.mount} ({size}, {counted(drive.plots, 'plot')}{name})"
+    if was is None and around.first_run:
+        yield event("first_seen", f"First seen: {facts}", 0)
+    elif was is None and ousted is not None and not ousted.gone_since:
+        new, old = _told_apart(known, ousted)
+        yield event(
+            "replaced", f"Another drive is at {known.mount} now: {new}, it was {old}", logging.WARNING
+        )
+    elif was is None:
+        yield event("found", f"New drive found: {facts}")
+    else:
+        yield from _changes(event, known, was, facts)
+    trouble = was.problem if was is not None else ""
+    if drive.problem and drive.problem != trouble:
+        yield event("trouble", f"Drive {drive.mount} is not written to: {drive.problem}", logging.WARNING)
+    elif trouble and not drive.problem:
+        yield event("recovered", f"Drive {drive.mount} is all right again; it was: {trouble}")
+
+
+def _changes(event: Callable[..., Event], known: Known, was: Known, facts: str) -> Iterator[Event]:
+    if was.gone_since:
+        place = f"; it was at {was.mount}" if was.mount != known.mount else ""
+        yield event("returned", f"Drive is back: {facts}, gone since {was.gone_since}{place}")
+    elif was.mount != known.mount:
+        yield event("moved", f"Drive has moved: {facts}, it was at {was.mount}")
+    old, new = was.identity.key, known.identity.key
+    if was.uuid and known.uuid and was.uuid != known.uuid:
+        text = f"Drive {known.mount} was formatted: {name_of(known)}, UUID {known.uuid}, it was {was.uuid}"
+        yield event("formatted", text, logging.WARNING if was.plots else logging.INFO)
+    elif old and new and old != new:
+        text = f"The file system at {known.mount} is on another disk now: {name_of(known)}, it was {old}"
+        yield event("replaced", text, logging.WARNING)
+
+
+def _told_apart(new: Known, old: Known) -> tuple[str, str]:
+    """The names of two drives by what both have: "serial B" and "A"."""
+    if new.identity.serial and old.identity.serial:
+        return f"serial {new.identity.serial}", old.identity.serial
+    return (f"UUID {new.uuid}", old.uuid) if new.uuid and old.uuid else (name_of(new), name_of(old))
+
+
+def _remembered(old: Known, around: Surroundings) -> bool:
+    """Whether a drive that is not there is remembered: while its place is one of ours, and not for ever."""
+    if not any(mounts.matches(old.mount, pattern) for pattern in around.patterns):
+        return False
+    if not (old.replaced and old.gone_since):
+        return True
+    return (around.now - datetime.fromisoformat(old.gone_since)).days < FORGOTTEN_DAYS
+
+
+def _lost(key: str, gone: Known, around: Surroundings) -> Event:
+    mark = marks.find(around.offline or {}, gone.mount, gone.uuid)
+    name = f" ({name_of(gone)})" if gone.identity.key else ""
+    plots = f"{counted(gone.plots, 'plot')} with it" if gone.plots else ""
+    if mark is not None:
+        text = f"Drive {gone.mount}{name} is gone; it was offline: {mark.why}" + (
+            f"; {plots}" if plots else ""
+        )
+    else:
+        why = "another drive is there now" if gone.replaced else "nothing is mounted there any more"
+        told = ", ".join(filter(None, [why, plots]))
+        text = f"Drive {gone.mount}{name} is gone: {told}; look at its cable and dmesg"
+    level = logging.INFO if mark is not None else logging.WARNING
+    return Event("lost", key, gone.identity.serial, gone.mount, text, level)
