@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manager_core import kinds, logs, settings
+from manager_core.channels import settings as channels
 from manager_core.settings import option, section
 
 PROGRAM = "drive_manager"
@@ -305,6 +306,13 @@ class Settings:
     health: HealthLimits = section(HealthLimits)
     files: Files = section(Files)
     logs: logs.Logs = section(logs.Logs)
+    email: channels.Email = section(channels.Email)
+    sms: channels.Sms = section(channels.Sms)
+    pushbullet: channels.Pushbullet = section(channels.Pushbullet)
+    apprise: channels.Apprise = section(channels.Apprise)
+    sentry: channels.Sentry = section(channels.Sentry)
+    ping: channels.Ping = section(channels.Ping)
+    alerts: channels.Alerts = section(channels.Alerts)
     test: Test = section(Test)
     source: Path = Path()
     warnings: tuple[str, ...] = ()

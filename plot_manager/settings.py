@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manager_core import kinds, logs, settings
+from manager_core.channels import settings as channels
 from manager_core.settings import option, section, sections
 
 PROGRAM = "plot_manager"
@@ -164,6 +165,13 @@ class Settings:
     transfer: Transfer = section(Transfer)
     files: Files = section(Files)
     logs: logs.Logs = section(logs.Logs)
+    email: channels.Email = section(channels.Email)
+    sms: channels.Sms = section(channels.Sms)
+    pushbullet: channels.Pushbullet = section(channels.Pushbullet)
+    apprise: channels.Apprise = section(channels.Apprise)
+    sentry: channels.Sentry = section(channels.Sentry)
+    ping: channels.Ping = section(channels.Ping)
+    alerts: channels.Alerts = section(channels.Alerts)
     test: Test = section(Test)
     source: Path = Path()
     warnings: tuple[str, ...] = ()

@@ -1,0 +1,245 @@
+"""What is told to people: letters, made of alerts and of changes of drives."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from manager_core.alerts import Notice, Severity
+
+log = logging.getLogger(__name__)
+
+SMS_LENGTH = 160
+# What one run's notices of an event are called when there are several; the first word in a title is {n}.
+_SEVERAL = {
+    "drive_changed": "{n} changes of drives",
+    "drive_found": "{n} drives found",
+    "drive_lost": "{n} drives lost",
+    "drive_returned": "{n} drives are back",
+    "full_soon": "{n} warnings of drives filling up",
+    "no_drive_left": "no drive left",
+    "health": "{n} warnings about the health of drives",
+    "temperature": "{n} drives too hot",
+    "transfer_failing": "{n} transfers keep failing",
+    "run_failed": "{n} faults of runs",
+}
+_KINDS = {
+    "fired": ("new", "New"),
+    "worse": ("worse", "Worse"),
+    "reminder": ("still so", "Still so"),
+    "resolved": ("over", "Over"),
+    "told": ("", "Happened"),
+}
+# In GSM 03.38 these take two of the 160 places; the back quote is not in it at all.
+_TWO_PLACES = frozenset("^{}\\[~]|")
+_PLAIN = str.maketrans(
+    {
+        "\u00b0": "",  # degree sign
+        "`": "'",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2192": "->",
+        "\u2265": ">=",
+        "\u2264": "<=",
+        "\u00d7": "x",
+        "\u00df": "ss",
+        "\u00b5": "u",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One message to people. `subject` is one line; `images` are PNGs that the HTML shows by their cid."""
+
+    event: str
+    severity: Severity
+    subject: str
+    text: str
+    html: str = ""
+    images: tuple[tuple[str, bytes], ...] = ()
+
+
+def group(notices: Sequence[Notice], host: str, now: datetime) -> list[Letter]:
+    """One letter for each event of a run, in the order in which they came."""
+    events = dict.fromkeys(notice.event for notice in notices)
+    return [_alert([one for one in notices if one.event == event], host, now) for event in events]
+
+
+def drive_change(
+    host: str, why: str, old: Mapping[str, str] | None, new: Mapping[str, str] | None, now: datetime
+) -> Letter:
+    """The letter of a change of the active drive.
+
+    `old` and `new` are the drives as label -> text (Mount point, Model, Serial, Temperature, SMART …), to be shown in
+    that order; the first value names the drive. No new one is CRITICAL.
+    """
+    names = [next(iter(drive.values()), "?") if drive else "no drive" for drive in (old, new)]
+    severity = Severity.WARNING if new else Severity.CRITICAL
+    subject = one_line(f"{host}: plots now go to {names[1]}, before: {names[0]}")
+    rows = [
+        (label, (old or {}).get(label, ""), (new or {}).get(label, ""))
+        for label in dict.fromkeys([*(old or {}), *(new or {})])
+    ]
+    plain = "\n".join(f"{label}: {before or '-'} -> {after or '-'}" for label, before, after in rows)
+    facts = {
+        "subject": subject,
+        "host": host,
+        "why": why,
+        "rows": rows,
+        "old": old,
+        "new": new,
+        "now": when(now),
+    }
+    text, html = _render("drive_change", facts, f"{why}\n\n{plain}\n")
+    return Letter("drive_changed", severity, subject, text, html)
+
+
+def trial(program: str, host: str, now: datetime) -> Letter:
+    """The message marked TEST."""
+    subject = f"TEST: {program} on {host} can reach you"
+    notice = Notice("test", "told", Severity.WARNING, f"This is a test, asked for at {when(now)}.")
+    text, html = _render("alert", _facts(subject, [notice], host, now), f"{notice.text}\n")
+    return Letter("test", Severity.WARNING, subject, text, html)
+
+
+def sms(letter: Letter) -> str:
+    """What of the letter fits one SMS: 160 places of plain ASCII, since one other character leaves only 70."""
+    plain = unicodedata.normalize("NFKD", letter.subject.translate(_PLAIN))
+    plain = one_line("".join(c for c in plain if not unicodedata.combining(c)))
+    plain = plain.encode("ascii", "replace").decode()
+    if _places(plain) <= SMS_LENGTH:
+        return plain
+    while _places(plain) > SMS_LENGTH - 3:
+        plain = plain[:-1]
+    return f"{plain.rstrip()}..."
+
+
+def one_line(text: str) -> str:
+    """The text as one line that can be printed: no mail header and no log line can be forged with it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def when(moment: datetime) -> str:
+    """A moment for people, in its own time zone."""
+    return f"{moment:%Y-%m-%d %H:%M %Z}".rstrip()
+
+
+def lasted(notice: Notice) -> str:
+    """How long a trouble that is over had lasted."""
+    if notice.since is None or notice.ended is None:
+        return ""
+    minutes = max(0, int((notice.ended - notice.since).total_seconds() // 60))
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
+def as_json(letter: Letter) -> dict[str, object]:
+    """The letter as a value for a JSON file."""
+    images = [[cid, base64.b64encode(data).decode()] for cid, data in letter.images]
+    return {
+        "event": letter.event,
+        "severity": int(letter.severity),
+        "subject": letter.subject,
+        "text": letter.text,
+        "html": letter.html,
+        "images": images,
+    }
+
+
+def from_json(value: Mapping[str, object]) -> Letter:
+    """The letter that `as_json` made this of. Raises KeyError, TypeError or ValueError when it is none."""
+    event, subject, text, html = (value[name] for name in ("event", "subject", "text", "html"))
+    severity, images = value["severity"], value["images"]
+    for part in (event, subject, text, html):
+        if not isinstance(part, str):
+            raise TypeError(f"{part!r} is no text")
+    if not isinstance(images, list) or not isinstance(severity, int):
+        raise TypeError("no severity or no images")
+    pictures = tuple((str(cid), base64.b64decode(data)) for cid, data in images)
+    return Letter(str(event), Severity(severity), str(subject), str(text), str(html), pictures)
+
+
+def _alert(notices: Sequence[Notice], host: str, now: datetime) -> Letter:
+    """The letter of one event."""
+    open_ones = [notice for notice in notices if notice.kind != "resolved"]
+    severity = max((notice.severity for notice in open_ones), default=Severity.WARNING)
+    urgent = " CRITICAL" if severity >= Severity.CRITICAL else ""
+    subject = one_line(f"{host}{urgent}: {_title(notices)}")
+    plain = "\n".join(f"- {_line(notice)}" for notice in notices)
+    text, html = _render("alert", _facts(subject, notices, host, now), f"{plain}\n")
+    return Letter(notices[0].event, severity, subject, text, html)
+
+
+def _title(notices: Sequence[Notice]) -> str:
+    """What one event's notices say, in a line: the only one itself, else how many of which kind."""
+    if len(notices) == 1:
+        return _line(notices[0])
+    parts = []
+    for over in (False, True):
+        some = [notice for notice in notices if (notice.kind == "resolved") is over]
+        if len(some) == 1:
+            parts.append(_line(some[0]))
+        elif some:
+            what = _SEVERAL.get(some[0].event, "{n} messages").format(n=len(some))
+            critical = sum(notice.severity >= Severity.CRITICAL for notice in some)
+            parts.append(("over: " if over else "") + what + (f" ({critical} critical)" if critical else ""))
+    return "; ".join(parts)
+
+
+def _line(notice: Notice) -> str:
+    """One notice in a line."""
+    word = _KINDS.get(notice.kind, ("", ""))[0] if notice.kind not in {"fired", "told"} else ""
+    lead = f"{word}: " if word else ""
+    tail = f" (lasted {lasted(notice)})" if lasted(notice) else ""
+    return one_line(f"{lead}{notice.text}{tail}")
+
+
+def _facts(subject: str, notices: Sequence[Notice], host: str, now: datetime) -> dict[str, object]:
+    """What the alert templates show: the notices by kind, the worst first."""
+    sections = [
+        (title, sorted((n for n in notices if n.kind == kind), key=lambda n: -n.severity))
+        for kind, (_word, title) in _KINDS.items()
+    ]
+    return {
+        "subject": subject,
+        "host": host,
+        "now": when(now),
+        "sections": [(title, some) for title, some in sections if some],
+        "lasted": lasted,
+        "when": when,
+    }
+
+
+def _places(text: str) -> int:
+    return len(text) + sum(c in _TWO_PLACES for c in text)
+
+
+def _render(template: str, facts: Mapping[str, object], plain: str) -> tuple[str, str]:
+    """Text and HTML by the templates; the plain text alone when Jinja2 cannot be had."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+        made = Environment(
+            loader=PackageLoader("manager_core.templates", ""),
+            autoescape=select_autoescape(["html"]),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        text, html = (made.get_template(f"{template}.{end}").render(facts) for end in ("txt", "html"))
+    except Exception as error:  # noqa: BLE001  a message is told whatever is wrong with its dress
+        log.warning("The templates %s.* cannot be used, the message goes as plain text: %s", template, error)
+        return plain, ""
+    return text, html
