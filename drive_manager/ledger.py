@@ -1,0 +1,308 @@
+"""The ledger: what happened, in SQLite. History, never permission: no fault in it stops or changes anything else.
+
+Several receivers and a run write at once. What cannot be written for 5 s goes to a spool and is replayed exactly
+once; a damaged ledger is set aside and begun anew with what can still be read of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from drive_manager import ledger_schema as schema
+from drive_manager.ledger_spool import Entry, Spool
+from manager_core.locks import Lock
+
+log = logging.getLogger(__name__)
+
+NAME = "ledger.sqlite"
+WAIT_S = 5.0
+RUN_DAYS = 30
+SET_ASIDE_KEPT = 2
+_COMPANIONS = ("-wal", "-shm", "")
+
+
+@dataclass(frozen=True)
+class SeenDrive:
+    """A drive as a run saw it; sizes in bytes."""
+
+    drive_key: str
+    serial: str
+    wwn: str
+    uuid: str
+    model: str
+    mount: str
+    plots: int
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Plots that arrived in the last 24 hours, 7 and 30 days; `per_day` the last 30 dates, oldest first."""
+
+    day: int = 0
+    week: int = 0
+    month: int = 0
+    per_day: tuple[tuple[date, int], ...] = ()
+
+
+class Ledger:
+    """One ledger file. Nothing here raises but for wrong arguments; a fault is one WARNING, and in `fault`."""
+
+    def __init__(self, path: Path, wait_s: float = WAIT_S) -> None:
+        self.path, self._wait_s = path, wait_s
+        self._spool = Spool(path.with_suffix(".spool"))
+        self.fault = ""
+
+    def arrival(
+        self,
+        name: str,
+        size: int,
+        digest: str,
+        drive_key: str,
+        mount: str,
+        plotter: str,
+        seconds: float,
+        streamed: int,
+        at: datetime,
+    ) -> None:
+        """Note a plot that arrived: `streamed` bytes of its `size` came in this talk, which took `seconds`."""
+        row = {
+            "name": name, "size": size, "digest": digest, "drive": drive_key, "mount": mount, "plotter": plotter,
+            "seconds": seconds, "streamed": streamed,
+        }  # fmt: skip
+        self._write([_entry("arrivals", at, row)])
+
+    def offer(self, plotter: str, at: datetime) -> None:
+        """Note that a plotter offered a plot."""
+        self._write([("offers", {"plotter": plotter, "at": at.timestamp()})])
+
+    def drive_event(self, key: str, serial: str, mount: str, what: str, text: str, at: datetime) -> None:
+        """Note something that happened to a drive (see `life.Event`)."""
+        row = {"drive": key, "serial": serial, "mount": mount, "what": what, "text": text}
+        self._write([_entry("drive_events", at, row)])
+
+    def drives_seen(self, drives: Sequence[SeenDrive], at: datetime) -> None:
+        """Note how each drive was when it was seen; the first sight stays."""
+        now = at.timestamp()
+        self._write([("drives", {**_facts(each), "first_seen": now, "last_seen": now}) for each in drives])
+
+    def alert(
+        self, rule: str, subject: str, severity: str, event: str, kind: str, text: str, at: datetime
+    ) -> None:
+        """Note what people were told, or would have been."""
+        row = {
+            "rule": rule,
+            "subject": subject,
+            "severity": severity,
+            "event": event,
+            "kind": kind,
+            "text": text,
+        }
+        self._write([_entry("alerts", at, row)])
+
+    def run(self, program: str, began: datetime, seconds: float, result: int, text: str = "") -> None:
+        """Note a run and its exit code."""
+        row = {"program": program, "seconds": seconds, "result": result, "text": text}
+        self._write([_entry("runs", began, row)])
+
+    def counts(self, now: datetime) -> Counts:
+        """How many plots arrived lately."""
+        rows = self._read("SELECT at FROM arrivals WHERE at > ?", (now - timedelta(days=31)).timestamp())
+        times = [float(row["at"]) for row in rows]
+        ages = [timedelta(seconds=now.timestamp() - at) for at in times]
+        of_date = [datetime.fromtimestamp(at, now.tzinfo).date() for at in times]
+        dates = [now.date() - timedelta(days=ago) for ago in range(29, -1, -1)]
+        day, week, month = (sum(age < timedelta(days=days) for age in ages) for days in (1, 7, 30))
+        return Counts(day, week, month, tuple((each, of_date.count(each)) for each in dates))
+
+    def last_offers(self) -> dict[str, float]:
+        """When each plotter last offered a plot, in seconds since the epoch."""
+        return {
+            row["plotter"]: row["at"] for row in self._read("SELECT plotter, at FROM offers ORDER BY plotter")
+        }
+
+    def recent(self, table: str, limit: int = 100, since: datetime | None = None) -> list[dict[str, Any]]:
+        """The last entries of arrivals, drive_events, alerts or runs, newest first."""
+        if table not in schema.HISTORY:
+            raise ValueError(f"{table} is none of {', '.join(schema.HISTORY)}")
+        least = since.timestamp() if since is not None else 0.0
+        query = f"SELECT * FROM {table} WHERE at >= ? ORDER BY at DESC, entry LIMIT ?"  # noqa: S608
+        return self._read(query, least, limit)
+
+    def drives(self) -> list[dict[str, Any]]:
+        """Every drive ever seen, in the order of their first sight."""
+        return self._read("SELECT * FROM drives ORDER BY first_seen, mount")
+
+    def prune(self, now: datetime, history_days: float) -> int:
+        """Remove what is too old, at most once a day; how many entries that were. Drives and offers stay."""
+        removed = 0
+        day = now.date().isoformat()
+        try:
+            if self._read("SELECT value FROM notes WHERE name = 'pruned' AND value = ?", day):
+                return 0
+            with self._transaction() as db:
+                for table in schema.HISTORY:
+                    days = min(RUN_DAYS, history_days) if table == "runs" else history_days
+                    oldest = (now - timedelta(days=days)).timestamp()
+                    removed += db.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,)).rowcount  # noqa: S608
+                db.execute("INSERT OR REPLACE INTO notes VALUES ('pruned', ?)", (day,))
+        except (sqlite3.Error, OSError) as error:
+            self._note_fault(error)
+        return removed
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Write entries, now or, by the spool, later."""
+        try:
+            self._put(entries)
+        except (sqlite3.Error, OSError) as error:
+            self._note_fault(error)
+            self._later(entries)
+            return
+        self._replay()
+
+    def _put(self, entries: Sequence[Entry]) -> None:
+        inode = _inode(self.path)
+        try:
+            self._commit(entries)
+        except sqlite3.Error as error:
+            if not _is_damage(error):
+                raise
+            self._begin_anew(inode, error)
+            self._commit(entries)
+
+    def _commit(self, entries: Sequence[Entry]) -> None:
+        with self._transaction() as db:
+            for table, row in entries:
+                db.execute(schema.insertion(table), row)
+
+    def _later(self, entries: Sequence[Entry]) -> None:
+        try:
+            self._spool.add(entries)
+        except OSError as error:
+            log.warning("%d entries of the ledger are lost: %s", len(entries), error)
+
+    def _replay(self) -> None:
+        """Bring in what is in the spool. An entry that was in fact written before is not written twice."""
+        try:
+            with self._spool.replayed() as entries:
+                if entries:
+                    self._commit(entries)
+                    log.info("The ledger has caught up: %d entries", len(entries))
+        except (sqlite3.Error, OSError) as error:
+            self._note_fault(error)
+
+    def _read(self, query: str, *values: object) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        try:
+            with contextlib.closing(self._open()) as db:
+                return [dict(row) for row in db.execute(query, values)]
+        except (sqlite3.Error, OSError) as error:
+            self._note_fault(error)
+            return []
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(self._open()) as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def _open(self) -> sqlite3.Connection:
+        """The ledger, in this release's form. Raises sqlite3.Error, OSError."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA synchronous = NORMAL")
+            if schema.version_of(db) < schema.VERSION:
+                with self._locked():
+                    schema.migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = Lock(self.path.parent / "locks" / f"{self.path.name}.lock")
+        if not lock.take(self._wait_s):
+            raise TimeoutError(f"{lock.path} is held by another process")
+        try:
+            yield
+        finally:
+            lock.free()
+
+    def _begin_anew(self, inode: int, error: sqlite3.Error) -> None:
+        """Set a damaged ledger aside, unless another process just did. Raises sqlite3.Error, OSError."""
+        with self._locked():
+            if _inode(self.path) != inode:
+                return
+            stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+            aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
+            for companion in _COMPANIONS:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self.path}{companion}").rename(f"{aside}{companion}")
+            log.warning("The ledger is damaged (%s): set aside as %s and begun anew", error, aside)
+        saved = self._save(aside)
+        log.info("%d entries of the damaged ledger could be saved", saved)
+        _forget_old(self.path)
+
+    def _save(self, aside: Path) -> int:
+        """Bring in what can still be read of a damaged ledger; the number of entries."""
+        entries: list[Entry] = []
+        for table, columns in schema.COLUMNS.items():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(aside)) as db:
+                for row in db.execute(f"SELECT {', '.join(columns)} FROM {table}"):  # noqa: S608  names of ours
+                    entries.append((table, dict(zip(columns, row, strict=True))))  # noqa: PERF401  kept up to a fault
+        self._commit(entries)
+        return len(entries)
+
+    def _note_fault(self, error: Exception) -> None:
+        self.fault = f"the ledger {self.path} cannot be used now: {error}"
+        log.warning("%s", self.fault)
+
+
+def _entry(table: str, at: datetime, row: dict[str, Any]) -> Entry:
+    """An entry with a name of its own, by which it is known when it comes twice."""
+    return table, {"entry": os.urandom(12).hex(), "at": at.timestamp(), **row}
+
+
+def _facts(seen: SeenDrive) -> dict[str, Any]:
+    facts = dict(vars(seen))
+    facts["drive"] = facts.pop("drive_key")
+    return facts
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is no ledger (any more). SQLITE_CORRUPT and SQLITE_NOTADB are plain DatabaseErrors in Python."""
+    return type(error) is sqlite3.DatabaseError or "no such table" in str(error)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _forget_old(path: Path) -> None:
+    """Keep the newest of the ledgers that were set aside."""
+    found = sorted({each.name[: len(path.name) + 25] for each in path.parent.glob(f"{path.name}.damaged-*")})
+    for name in found[:-SET_ASIDE_KEPT]:
+        for companion in _COMPANIONS:
+            path.with_name(f"{name}{companion}").unlink(missing_ok=True)
