@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from drive_manager import smart_facts
+from drive_manager import smart_facts, smart_reading
 from drive_manager.apart import alive, started_at
-from drive_manager.settings import HealthLimits
+from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Answer, Disk, Health
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _ask(disk: Disk, tool: str, limits: HealthLimits, earlier: Health | None) ->
     calls = _Calls(time.monotonic() + limits.smart_timeout_s)
     for interface, options in _ways(disk, calls):
         device = _device(disk, tool, interface, options, calls)
-        health = smart_facts.of(disk, device, calls.telling, at, earlier)
+        health = smart_reading.of(disk, device, calls.telling, at, earlier)
         if health.state != smart_facts.UNSUPPORTED:
             break
     return replace(health, left_behind=calls.left_behind)
@@ -95,9 +95,9 @@ def _ways(disk: Disk, calls: _Calls) -> Iterator[tuple[str | None, tuple[str, ..
     """The device types to try, each with smartctl's options; what comes next depends on what was answered."""
     for interface in _TYPES.get(disk.interface, (None,)):
         yield interface, () if interface == "nvme" else _ASLEEP_OPTIONS
-        if smart_facts.is_sleep_uncertain(calls.telling):
+        if smart_reading.is_sleep_uncertain(calls.telling):
             yield interface, ()
-        if interface == "scsi" and smart_facts.is_ata_behind_scsi(calls.telling):
+        if interface == "scsi" and smart_reading.is_ata_behind_scsi(calls.telling):
             yield "sat", _ASLEEP_OPTIONS
 
 

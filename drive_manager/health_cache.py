@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drive_manager.settings import HealthLimits
+from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Disk, Health, key
 from manager_core import files
 
