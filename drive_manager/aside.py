@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import shlex
 from datetime import datetime, timezone
+from math import inf
 
 from drive_manager import marks, minute, mounts, sweep
-from drive_manager.errors import NasError
+from drive_manager.apart import Child, Ended, Link, Quiet
+from drive_manager.drives import candidates, open_drive, uuid_of
+from drive_manager.errors import DriveGone, NasError
 from drive_manager.place import drive_lock
 from drive_manager.settings import Settings
-from manager_core.locks import is_free
+from manager_core.locks import Lock
 
 
 class NoSuchDrive(NasError):
     """Raised when a person names a drive that is none."""
 
 
-def offline(settings: Settings, mount: str, why: str, *, dry_run: bool) -> int:
-    """Mark a drive; a transfer that is writing to it goes on to its end. Returns the exit code of the run after it.
+def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: float | None = None) -> int:
+    """Mark a drive, wait for its transfer, say when it may be pulled.
 
-    Raises NoSuchDrive, marks.MarksUnreadable, marks.MarksBusy, OSError.
+    A transfer that is writing to it goes on to its end; it is waited for up to `wait_s` seconds (None: as long as it
+    takes). Returns 1 when the
+    drive cannot be pulled yet, or not be brought to rest. Raises NoSuchDrive, marks.MarksUnreadable,
+    marks.MarksBusy, OSError.
     """
     point = _point(mount)
     folder = settings.files.state_folder
@@ -26,18 +35,81 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool) -> int:
     mark = marks.find(marks.read(folder), point, uuid)
     if mark is not None:
         print(f"{point} is offline already, since {mark.since}: {mark.why}")
-        return 0
     if dry_run:
-        print(f"{point} would be taken offline: {why}")
+        if mark is None:
+            print(f"{point} would be taken offline: {why}")
         return 0
-    since = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
-    marks.set_aside(folder, point, uuid, mounts.printable(why), since)
-    print(f"{point} is offline: no new plot is sent there")
-    if not is_free(drive_lock(folder, point)):
+    if mark is None:
+        since = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
+        marks.set_aside(folder, point, uuid, mounts.printable(why), since)
+        print(f"{point} is offline: no new plot is sent there", flush=True)
+    try:
+        if mark is None:
+            minute.run(settings)
+        return _bring_to_rest(settings, point, wait_s)
+    except KeyboardInterrupt:
+        print(f"\nNo longer waiting. {point} stays offline; run this again to see when it may be pulled")
+        return 1
+
+
+def _bring_to_rest(settings: Settings, point: str, wait_s: float | None) -> int:
+    lock = Lock(drive_lock(settings.files.state_folder, point))
+    if not lock.take():
         plot = next((name for name, drive in sweep.signs(settings).items() if drive == point), "a plot")
-        print(f"{plot} is still being written to it until it is done; see drive_manager status")
-    minute.run(settings)
+        print(f"{plot} is still being written to it until it is done; see drive_manager status", flush=True)
+        if wait_s == 0:
+            return 0
+        if not lock.take(inf if wait_s is None else wait_s):
+            print(f"{plot} is not done after {wait_s:g} s: do not pull {point} yet; run this again")
+            return 1
+    try:
+        # Whoever takes the drive after this looks at the marks once more: nothing is written to it from here on.
+        return _at_rest(settings, point)
+    finally:
+        lock.free()
+
+
+def _at_rest(settings: Settings, point: str) -> int:
+    """Have the drive write out all it was given, and say what to do next."""
+    if settings.drives.mounted_only and mounts.entry(point) is None:
+        print(f"Nothing is mounted at {point}: its drive may be pulled")
+        return 0
+
+    def work(link: Link) -> None:
+        link.send(_synced(settings, point))
+
+    # The child outlives a drive that hangs; it does not keep the lock.
+    child = Child(work, outlives=True)
+    try:
+        fault = str(child.link.receive(settings.receive.drive_timeout_s))
+    except (Quiet, Ended):
+        fault = "it does not answer"
+    if fault:
+        child.link.close()
+        print(f"{point} could not be brought to rest: {fault}. Nothing is being written to it; look at dmesg")
+        return 1
+    child.reap(1.0)
+    if settings.drives.mounted_only:
+        print(f"Everything is on the drive. Run `umount {shlex.quote(point)}`; then it is safe to pull")
+    else:
+        print("Everything is on the drive")
     return 0
+
+
+def _synced(settings: Settings, point: str) -> str:
+    """Write out a whole file system; what went wrong, or "". May hang with the drive."""
+    try:
+        folder = open_drive(settings.drives, point, make=False)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:  # syncfs(2)
+                return os.strerror(ctypes.get_errno())
+        finally:
+            os.close(folder)
+    except DriveGone as gone:
+        return str(gone)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
@@ -77,10 +149,9 @@ def _uuid(settings: Settings, point: str) -> str:
 
 def _known(settings: Settings) -> dict[str, str]:
     """Each drive's UUID by mount point, seen now or by the last run; touches no drive."""
-    from drive_manager.drives import candidates, uuid_of
-
     uuids = mounts.uuids()
-    known = {mount: entry.uuid for mount, entry in minute.remembered(settings).drives.items()}
+    remembered = minute.remembered(settings).drives.values()
+    known = {drive.mount: drive.uuid for drive in remembered if not drive.replaced}
     for mount in candidates(settings.drives).mounts:
         known[mount.point] = uuid_of(mount, uuids) or known.get(mount.point, "")
     return known

@@ -74,10 +74,10 @@ def receive(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def offline(args: argparse.Namespace, settings: Settings) -> int:
-    """Take a drive out of use for new plots."""
+    """Take a drive out of use for new plots, and say when it is safe to pull."""
     from drive_manager import aside
 
-    return aside.offline(settings, args.mount, args.why, dry_run=args.dry_run)
+    return aside.offline(settings, args.mount, args.why, dry_run=args.dry_run, wait_s=args.wait)
 
 
 def online(args: argparse.Namespace, settings: Settings) -> int:
@@ -105,6 +105,18 @@ def _mount(parser: argparse.ArgumentParser) -> None:
 def _mount_and_why(parser: argparse.ArgumentParser) -> None:
     _mount(parser)
     parser.add_argument("--why", default="by hand", metavar="TEXT", help="kept with the mark, for people")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="SECONDS",
+        help="wait no longer than this for a plot that is still being written; 0: do not wait",
+    )
+
+
+def _seconds(text: str) -> float:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return float(text)
 
 
 def _receive(parser: argparse.ArgumentParser) -> None:
