@@ -70,8 +70,11 @@ def of(mount: Mounted, sys: Path = SYS, udev: Path = UDEV, dev: Path = DEV) -> I
     """The disk behind a mount, through partitions, LUKS, LVM and md; an empty Identity when there is none to see."""
     reader = _Reader(sys, udev)
     tops = list(_blocks(mount, sys, dev))
-    found = [leaf for top in tops for leaf in reader.leaves(top)]
-    unique = tuple({leaf.disk: leaf for leaf in found}.values())
+    by_disk: dict[str, Identity] = {}
+    for top in tops:
+        for leaf in reader.leaves(top):
+            by_disk.setdefault(leaf.disk, leaf)
+    unique = tuple(by_disk.values())
     if len(unique) == 1:
         # Of a stack (LUKS on sda2), the partition is the one at the bottom.
         return unique[0]
@@ -79,7 +82,7 @@ def of(mount: Mounted, sys: Path = SYS, udev: Path = UDEV, dev: Path = DEV) -> I
         return UNKNOWN
     model = f"{len(unique)} disks"
     rotational = any(leaf.rotational for leaf in unique)
-    return Identity(model=model, disk=tops[0].name, rotational=rotational, members=unique)
+    return Identity(model=model, disk=_whole(tops[0]).name, rotational=rotational, members=unique)
 
 
 def known(
@@ -134,6 +137,11 @@ def _existing(link: Path) -> Iterator[Path]:
         yield path
 
 
+def _whole(block: Path) -> Path:
+    """The disk that a partition is on; a disk is its own."""
+    return block.parent if (block / "partition").exists() else block
+
+
 class _Reader:
     """Reads disks in one sysfs tree and one folder of udev's notes."""
 
@@ -142,9 +150,8 @@ class _Reader:
 
     def leaves(self, block: Path, part: str = "", depth: int = 0) -> Iterator[Identity]:
         """The disks at the bottom of a block device."""
-        if (block / "partition").exists():
-            part = _text(block / "partition")
-            block = block.parent
+        part = _text(block / "partition") or part
+        block = _whole(block)
         below = sorted((block / "slaves").iterdir()) if (block / "slaves").is_dir() else []
         if not below or depth > _DEEPEST:
             yield self._disk(block, part)
