@@ -86,7 +86,7 @@ def _ask(disk: Disk, tool: str, limits: HealthLimits, earlier: Health | None) ->
     for interface, options in _ways(disk, calls):
         device = _device(disk, tool, interface, options, calls)
         health = smart_reading.of(disk, device, calls.telling, at, earlier)
-        if health.state != smart_facts.UNSUPPORTED:
+        if health.state != smart_facts.UNSUPPORTED and not smart_reading.is_sleep_uncertain(calls.telling):
             break
     return replace(health, left_behind=calls.left_behind)
 
@@ -180,6 +180,7 @@ def _classes() -> tuple[Any, Any]:
 
     # On import pySMART changes both for the whole process.
     logging.setLoggerClass(usual)
+    os.environ.pop("LANG", None)
     if language is not None:
         os.environ["LANG"] = language
 
@@ -190,7 +191,8 @@ def _classes() -> tuple[Any, Any]:
 
         def _exec(self, cmd: list[str]) -> tuple[list[str], int]:
             answer = self.calls.call(cmd)
-            return list(answer.lines), 1 if answer.exit is None else answer.exit
+            # A table that ends with the output makes pySMART raise StopIteration.
+            return [*answer.lines, ""], 1 if answer.exit is None else answer.exit
 
     class OurDevice(Device):  # type: ignore[misc]
         """A disk whose interface is known: not one process to find out (it would be up to seven)."""

@@ -48,6 +48,8 @@ def of(disk: Disk, device: Any, answer: Answer, at: str, earlier: Health | None 
     sheet = _sheet(answer.lines)
     if state not in (OK, UNSUPPORTED):
         return replace(unread(disk, state, text, at, earlier), exit_bits=answer.exit or 0)
+    if device is None and state == OK:
+        text = "pySMART cannot read all that smartctl says of it"
     attributes = _attributes(device)
     diagnostics, nvme = getattr(device, "diagnostics", None), getattr(device, "if_attributes", None)
     return Health(

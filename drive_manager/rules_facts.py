@@ -1,0 +1,41 @@
+"""What the rules about drives are told of each drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drive_manager.smart_facts import Health
+
+
+@dataclass(frozen=True)
+class DriveFacts:
+    """A drive now. `subject` is its serial, else its UUID, else its mount point; `offline`: set aside by a person.
+
+    `plots` is None when they could not be counted; `removed_by_us` are those that we ourselves removed since the
+    last look. `temperature_c` is this minute's; without one, that of `health` counts.
+    """
+
+    subject: str
+    mount: str
+    serial: str = ""
+    health: Health | None = None
+    temperature_c: int | None = None
+    rotational: bool = True
+    plots: int | None = None
+    removed_by_us: int = 0
+    missing: bool = False
+    problem: str = ""
+    hangs: bool = False
+    offline: bool = False
+
+    @property
+    def name(self) -> str:
+        """The drive for people: where it is, and what its label says."""
+        return f"{self.mount} ({self.serial})" if self.serial else self.mount
+
+    @property
+    def degrees(self) -> int | None:
+        """Its temperature in degrees C, None when not known."""
+        if self.temperature_c is not None or self.health is None:
+            return self.temperature_c
+        return self.health.temperature_c

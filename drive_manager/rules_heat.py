@@ -1,0 +1,67 @@
+"""The rules about temperatures: facts, memory and limits in, conditions out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from statistics import median
+
+from drive_manager import smart_facts
+from drive_manager.limits import HealthLimits
+from drive_manager.rules_facts import DriveFacts
+from drive_manager.rules_memory import Memory
+from manager_core.alerts import Condition, Severity
+
+WARM, HOT = 1, 2
+NEIGHBOURS = 4  # with fewer drives "most of them" means nothing
+
+
+def heat_of(drive: DriveFacts, memory: Memory, limits: HealthLimits) -> int:
+    """How hot a drive is now: 0, WARM or HOT; it stays so until it is `cooler_by_c` below the limit."""
+    before, degrees = memory.heat.get(drive.subject, 0), drive.degrees
+    if degrees is None:
+        return 0 if drive.health is not None and drive.health.state == smart_facts.ASLEEP else before
+    warm, hot = _limits_c(drive, limits)
+    for level, limit in ((HOT, hot), (WARM, warm)):
+        if degrees >= limit or (before >= level and degrees > limit - limits.cooler_by_c):
+            return level
+    return 0
+
+
+def hot(drive: DriveFacts, level: int, limits: HealthLimits) -> Iterator[Condition]:
+    if not level:
+        return
+    limit = _limits_c(drive, limits)[level - 1]
+    now = "not known now" if drive.degrees is None else f"{drive.degrees} °C"
+    text = f"{drive.name}: {now}; the limit is {limit} °C" + (
+        ", it gets no more plots" if level == HOT else ""
+    )
+    yield Condition(
+        "temperature",
+        drive.subject,
+        Severity.CRITICAL if level == HOT else Severity.WARNING,
+        "temperature",
+        text,
+    )
+
+
+def warmer(drives: Sequence[DriveFacts], limits: HealthLimits) -> Iterator[Condition]:
+    """Drives much warmer than most of their enclosure: the folder above with at least four drives in it."""
+    known = [drive for drive in drives if drive.rotational and not drive.missing and drive.degrees]
+    below: dict[PurePosixPath, list[int]] = {}
+    for drive in known:
+        for folder in PurePosixPath(drive.mount).parents[:-1]:
+            below.setdefault(folder, []).append(drive.degrees or 0)
+    for drive in known:
+        parents = PurePosixPath(drive.mount).parents[:-1]
+        enclosure = next((folder for folder in parents if len(below[folder]) >= NEIGHBOURS), None)
+        if enclosure is None:
+            continue
+        usual, degrees, polls = median(below[enclosure]), drive.degrees or 0, limits.over_median_polls
+        if degrees - usual > limits.over_median_c:
+            text = f"{drive.name}: {degrees} °C, most in {enclosure} have {usual:g} °C; look at its fan"
+            yield Condition("warmer", drive.subject, Severity.WARNING, "temperature", text, polls, polls)
+
+
+def _limits_c(drive: DriveFacts, limits: HealthLimits) -> tuple[int, int]:
+    return (limits.warm_c, limits.hot_c) if drive.rotational else (limits.ssd_warm_c, limits.ssd_hot_c)

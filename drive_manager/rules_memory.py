@@ -1,0 +1,107 @@
+"""What the rules remember from run to run: counters as they rose, limits passed, plots counted. Never permission."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manager_core import files
+
+log = logging.getLogger(__name__)
+
+NAME = "rules.json"
+DAY_S = 86400.0
+_AHEAD_S = 3600.0
+
+Samples = tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The plots of a drive: how many there should be, how many there are, since when (Unix) they are fewer, or 0."""
+
+    expected: int
+    seen: int
+    fewer_since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A drive that cannot be read: how many readings in a row failed, and when the last one of them was."""
+
+    read_at: str
+    polls: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """By subject: samples (Unix time, value) of each counter, how hot (0, 1, 2), plots, failed readings.
+
+    `soon` is how soon the farm will be full (0, 1, 2) and `full_since` when it became full (Unix), or 0.
+    """
+
+    counters: Mapping[str, Mapping[str, Samples]] = field(default_factory=dict)
+    heat: Mapping[str, int] = field(default_factory=dict)
+    plots: Mapping[str, Counted] = field(default_factory=dict)
+    unread: Mapping[str, Unread] = field(default_factory=dict)
+    soon: int = 0
+    full_since: float = 0.0
+
+
+def load(state_folder: Path) -> Memory:
+    """The rules' memory; a fresh one, with a WARNING, when it cannot be read: counters then begin anew."""
+    path = state_folder / NAME
+    try:
+        found = files.read_json(path)
+        return Memory() if found is None else _memory(found)
+    except (files.UnreadableError, KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("%s cannot be read (%s); what rose or fell is counted from now on", path, error)
+        return Memory()
+
+
+def keep(state_folder: Path, memory: Memory) -> bool:
+    """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
+    return files.write_json(state_folder / NAME, asdict(memory))
+
+
+def sampled(samples: Samples, value: int, at: float) -> Samples:
+    """The samples with a new value, each change once; what is not needed to tell a day's rise is dropped."""
+    if samples and samples[-1][0] > at + _AHEAD_S:  # the clock was set back: begun anew
+        samples = ()
+    if samples and samples[-1][1] == value:
+        return samples
+    older = [index for index, (when, _) in enumerate(samples) if when <= at - DAY_S]
+    return (*samples[older[-1] if older else 0 :], (at, value))
+
+
+def rise(samples: Samples, now: float, *, from_zero: bool = True) -> int:
+    """By how much a counter rose within the last day. What was there at first sight is no rise.
+
+    Without `from_zero` its first value that is not 0 is no rise either.
+    """
+    if not samples:
+        return 0
+    older = [index for index, (when, _) in enumerate(samples) if when <= now - DAY_S]
+    values = [value for _, value in samples[older[-1] if older else 0 :] if value or from_zero]
+    return samples[-1][1] - min(values) if values else 0
+
+
+def _memory(found: object) -> Memory:
+    facts: Any = found
+    counters = {
+        subject: {
+            name: tuple((float(at), int(value)) for at, value in samples) for name, samples in each.items()
+        }
+        for subject, each in facts["counters"].items()
+    }
+    return Memory(
+        counters,
+        {subject: int(level) for subject, level in facts["heat"].items()},
+        {subject: Counted(**each) for subject, each in facts["plots"].items()},
+        {subject: Unread(**each) for subject, each in facts["unread"].items()},
+        int(facts["soon"]),
+        float(facts["full_since"]),
+    )

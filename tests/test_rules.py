@@ -1,0 +1,331 @@
+"""The rules: each row of their table, what memory makes of it, and which drives get no plots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from drive_manager import rules, rules_memory
+from drive_manager.limits import HealthLimits
+from drive_manager.rules import DriveFacts, FarmFacts, Memory
+from drive_manager.rules_memory import rise, sampled
+from drive_manager.smart_facts import Health
+from manager_core.alerts import EVENTS, Condition, Severity
+
+WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
+START = datetime(2024, 3, 12, 6, 30, tzinfo=timezone.utc)
+LIMITS = HealthLimits()
+HOUR_S = 3600.0
+
+
+def smart(at: float = 0.0, raw: dict[int, int] | None = None, **facts) -> Health:
+    when = (START + timedelta(hours=at)).isoformat()
+    return Health("ZL2A", "ST16", "ata", attributes=raw or {}, **{"read_at": when, "facts_at": when, **facts})
+
+
+def drive(**facts) -> DriveFacts:
+    return DriveFacts(**{"subject": "ZL2A", "mount": "/mnt/e1/drive1", "serial": "ZL2A", **facts})
+
+
+class Watch:
+    """Judges look after look with its memory, `hours` after the start."""
+
+    def __init__(self, limits: HealthLimits = LIMITS) -> None:
+        self.limits, self.memory = limits, Memory()
+
+    def __call__(self, *drives: DriveFacts, hours: float = 0.0, **farm) -> dict[str, Severity]:
+        return {f"{each.rule}": each.severity for each in self.all(*drives, hours=hours, **farm)}
+
+    def all(self, *drives: DriveFacts, hours: float = 0.0, **farm) -> tuple[Condition, ...]:
+        now = START + timedelta(hours=hours)
+        facts = FarmFacts("nas01", **farm)
+        found, after = rules.judge(drives, facts, self.memory, self.limits, now)
+        again, same = rules.judge(drives, facts, after, self.limits, now)
+        assert (again, same) == (found, after), "the same look again must change nothing"
+        self.memory = after
+        for each in found:
+            assert each.event in EVENTS
+            assert each.text
+            assert "\n" not in each.text
+        return found
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({5: 0, 187: 0, 188: 0, 197: 0, 198: 0, 199: 0, 10: 0, 184: 0}, {}),
+        ({1: 176373483, 7: 5849609, 9: 100000, 194: 41, 240: 17}, {}),
+        ({197: 1}, {"smart_197": WARNING}),
+        ({198: 1}, {"smart_198": WARNING}),
+        ({187: 1}, {"smart_187": WARNING}),
+        ({5: 1}, {"smart_5": WARNING}),
+        ({5: 16}, {"smart_5": WARNING}),
+        ({5: 17}, {"smart_5": CRITICAL}),
+        ({10: 1}, {"smart_10": WARNING}),
+        ({184: 1}, {"smart_184": CRITICAL}),
+        ({188: 100}, {}),
+        ({188: 101}, {"smart_188": WARNING}),
+        ({199: 5000}, {}),  # at first sight it is a baseline
+    ],
+)
+def test_counters_at_first_sight(watch, raw, expected):
+    assert watch(drive(health=smart(raw=raw))) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "values", "expected"),
+    [
+        # (hours, value): what holds after the last one
+        (197, [(0, 0), (1, 1)], WARNING),  # it appeared
+        (197, [(0, 0), (1, 1), (2, 2)], CRITICAL),  # and grows
+        (197, [(0, 8), (1, 9)], CRITICAL),
+        (197, [(0, 8), (1, 9), (26, 9)], WARNING),  # no more within a day
+        (197, [(0, 8), (1, 0)], None),  # written over
+        (197, [(0, 8), (1, 0), (2, 3)], WARNING),
+        (198, [(0, 1), (23, 2)], CRITICAL),
+        (187, [(0, 3), (240, 4)], CRITICAL),  # read again after ten days
+        (5, [(0, 4), (1, 8)], WARNING),
+        (5, [(0, 4), (1, 9)], CRITICAL),
+        (5, [(0, 0), (12, 3), (37, 5)], WARNING),
+        (5, [(0, 0), (12, 3), (23, 5)], CRITICAL),
+        (5, [(0, 4), (1, 9), (26, 9)], WARNING),
+        (188, [(0, 22), (1, 23)], WARNING),
+        (188, [(0, 22), (1, 23), (26, 23)], None),
+        (199, [(0, 50), (1, 59)], None),
+        (199, [(0, 50), (1, 55), (23, 60)], WARNING),
+        (199, [(0, 50), (1, 55), (26, 60)], None),
+    ],
+)  # fmt: skip
+def test_counters_that_rise(watch, number, values, expected):
+    for hours, value in values:
+        found = watch(drive(health=smart(hours, {number: value})), hours=hours)
+    assert found == ({} if expected is None else {f"smart_{number}": expected})
+
+
+def test_sas_and_nvme_have_counters_of_their_own(watch):
+    found = watch(drive(health=smart(grown_defects=21, uncorrected=3)))
+    assert found == {"smart_grown": CRITICAL, "smart_uncorrected": WARNING}
+    assert (
+        watch(drive(health=smart(1, grown_defects=21, uncorrected=4)), hours=1)["smart_uncorrected"]
+        == CRITICAL
+    )
+
+
+def test_a_clock_set_back_begins_counters_anew(watch):
+    watch(drive(health=smart(1000, {197: 8})), hours=1000)
+    assert watch(drive(health=smart(0, {197: 9})), hours=0) == {"smart_197": WARNING}
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"assessment": "FAIL"}, "SMART says that it is failing"),
+        ({"assessment": "PASS", "exit_bits": 8 | 64}, "SMART says that it is failing"),
+        ({"failing_now": ("Reallocated_Sector_Ct",)}, "failing now: Reallocated_Sector_Ct"),
+        ({"self_test_failed": True}, "its self-test failed"),
+        ({"assessment": "WARN", "exit_bits": 32 | 64 | 128}, ""),
+    ],
+)
+def test_a_drive_that_says_it_fails_is_critical_and_gets_no_plots(watch, facts, words):
+    failing = drive(health=smart(**facts))
+    found = watch.all(failing)
+    assert [(each.rule, each.severity) for each in found] == ([("smart_failed", CRITICAL)] if words else [])
+    assert rules.unfit([failing], Memory(), LIMITS) == ({"/mnt/e1/drive1": words} if words else {})
+    if words:
+        assert "/mnt/e1/drive1 (ZL2A)" in found[0].text
+        assert words in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("rotational", "degrees", "expected"),
+    [
+        (True, [49], None),
+        (True, [50], WARNING),
+        (True, [50, 48], WARNING),
+        (True, [50, 47], None),
+        (True, [49, 48], None),
+        (True, [55], CRITICAL),
+        (True, [55, 53], CRITICAL),
+        (True, [55, 52], WARNING),
+        (True, [55, 52, 54], WARNING),
+        (True, [55, 47], None),
+        (True, [52, None], WARNING),  # not known for a minute
+        (False, [64], None),
+        (False, [65], WARNING),
+        (False, [75, 73], CRITICAL),
+    ],
+)
+def test_heat_comes_and_goes_at_different_degrees(watch, rotational, degrees, expected):
+    for value in degrees:
+        facts = drive(temperature_c=value, rotational=rotational)
+        unfit = rules.unfit([facts], watch.memory, LIMITS)
+        found = watch(facts)
+        assert rules.unfit([facts], watch.memory, LIMITS) == unfit
+    assert found == ({} if expected is None else {"temperature": expected})
+    assert bool(unfit) == (expected == CRITICAL)
+
+
+def test_heat_without_a_sensor_is_what_smartctl_said_and_a_drive_asleep_is_cool(watch):
+    assert watch(drive(health=smart(temperature_c=56))) == {"temperature": CRITICAL}
+    assert watch(drive(health=smart(temperature_c=56), temperature_c=44)) == {}
+    assert watch(drive(health=smart(temperature_c=56))) == {"temperature": CRITICAL}
+    assert watch(drive(health=smart(state="asleep"))) == {}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "degrees", "warmer"),
+    [
+        (["/mnt/e1/d{}"] * 5, [40, 40, 40, 42, 49], 1),
+        (["/mnt/e1/d{}"] * 5, [20, 30, 30, 30, 39], 1),
+        (["/mnt/e1/d{}"] * 5, [40, 40, 40, 42, 48], 0),
+        (["/mnt/e1/d{}"] * 3, [30, 30, 45], 0),  # too few to compare
+        (["/mnt/e1/c0/d{}", "/mnt/e1/c1/d{}"] * 2, [30, 30, 30, 45], 1),  # the folder above
+        (["/mnt/e1/d{}"] * 4 + ["/mnt/e2/d{}"] * 4, [30, 30, 30, 30, 45, 45, 45, 45], 0),
+        (["/d{}"] * 5, [30, 30, 30, 30, 45], 0),
+    ],
+)
+def test_a_drive_much_warmer_than_most_of_its_enclosure(watch, mounts, degrees, warmer):
+    drives = [
+        drive(subject=f"S{number}", mount=mount.format(number), temperature_c=value)
+        for number, (mount, value) in enumerate(zip(mounts, degrees, strict=True))
+    ]
+    found = watch.all(*drives)
+    assert [(each.rule, each.polls, each.severity) for each in found] == [("warmer", 3, WARNING)] * warmer
+
+
+def test_a_drive_is_unreadable_after_three_readings_not_minutes(watch):
+    for reading in range(3):
+        for minute in range(5):
+            hours = reading / 2 + minute / 60
+            health = smart(reading / 2, state="timeout", facts_at="", text="it hangs")
+            found = watch.all(drive(health=health), hours=hours)
+            assert bool(found) == (reading == 2)
+    assert "3 times in a row: it hangs" in found[0].text
+    assert watch(drive(health=smart(2))) == {}
+    assert watch(drive(health=smart(3, state="dead", facts_at=""))) == {}
+
+
+@pytest.mark.parametrize("state", ["asleep", "unsupported"])
+def test_what_is_no_alert_is_none(watch, state):
+    for hours in range(9):
+        assert watch(drive(health=smart(hours, state=state, facts_at="")), hours=hours) == {}
+
+
+@pytest.mark.parametrize("state", ["no_tool", "no_permission"])
+def test_what_stops_all_readings_is_one_alert_of_the_machine(watch, state):
+    drives = [
+        drive(subject=f"S{n}", health=smart(state=state, facts_at="", text="no smartctl")) for n in range(9)
+    ]
+    (found,) = watch.all(*drives)
+    assert (found.rule, found.subject, found.severity) == ("smart_tool", "nas01", WARNING)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, {}),
+        ({"missing": True}, {"drive_missing": (CRITICAL, "drive_lost", 2)}),
+        ({"missing": True, "offline": True}, {}),
+        ({"problem": "it is mounted read-only"}, {"drive_problem": (CRITICAL, "health", 2)}),
+        ({"problem": "set aside", "offline": True}, {}),
+        ({"hangs": True, "problem": "it does not answer"}, {"drive_hangs": (WARNING, "health", 1)}),
+        ({"missing": True, "temperature_c": 60, "health": smart(raw={184: 1})},
+         {"drive_missing": (CRITICAL, "drive_lost", 2)}),
+    ],
+)  # fmt: skip
+def test_whether_a_drive_is_there(watch, facts, expected):
+    found = watch.all(drive(**facts))
+    assert {each.rule: (each.severity, each.event, each.polls) for each in found} == expected
+
+
+def test_of_what_was_not_looked_at_nothing_is_known():
+    drives = [drive(subject="A"), drive(subject="B", missing=True), drive(subject="C", hangs=True)]
+    assert rules.unknown(drives) == {"B", "C"}
+
+
+def test_plots_that_go_without_our_doing(watch):
+    assert watch(drive(plots=100)) == {}
+    assert watch(drive(plots=101), hours=1) == {}
+    assert watch(drive(plots=100), hours=2) == {"plots_fell": WARNING}
+    assert watch(drive(plots=None), hours=3) == {"plots_fell": WARNING}
+    assert watch(drive(plots=99), hours=4) == {"plots_fell": CRITICAL}
+    assert watch(drive(plots=101), hours=5) == {}
+    assert watch(drive(plots=98, removed_by_us=3), hours=6) == {}
+    assert watch(drive(plots=0, missing=True), hours=7) == {"drive_missing": CRITICAL}
+    assert watch(drive(plots=0), hours=8) == {"plots_fell": CRITICAL}
+    assert watch(drive(plots=0), hours=31) == {"plots_fell": CRITICAL}
+    assert watch(drive(plots=0), hours=33) == {}  # so it was meant
+    assert watch(drive(plots=1), hours=34) == {}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, {}),
+        ({"no_drive": "all drives are full", "full": True}, {"no_drive_left": CRITICAL}),
+        ({"no_drive": "no drive is mounted"}, {"no_drive_left": CRITICAL}),
+        ({"days_left": 7.0}, {}),
+        ({"days_left": 6.9}, {"full_soon": WARNING}),
+        ({"days_left": 2.0}, {"full_soon": WARNING}),
+        ({"days_left": 0.5}, {"full_soon": CRITICAL}),
+        ({"days_left": 0.0, "full": True}, {}),
+        ({"last_offer": {"plotter1": START - timedelta(hours=23)}}, {}),
+        ({"last_offer": {"plotter1": START - timedelta(hours=24)}}, {"silent_plotter": WARNING}),
+        ({"last_offer": {"plotter1": START - timedelta(days=31)}}, {}),
+        ({"failed_transfers": {"plot-k32-a.plot": 2}}, {}),
+        ({"failed_transfers": {"plot-k32-a.plot": 3}}, {"transfer_failed": WARNING}),
+        ({"script_trouble": "/root is read-only"}, {"script_stale": WARNING}),
+        ({"lock_held_s": 300.0, "last_run_s": 300.0}, {}),
+        ({"lock_held_s": 301.0}, {"lock_held": WARNING}),
+        ({"last_run_s": 301.0}, {"run_overran": WARNING}),
+        ({"last_run_fault": "disk full"}, {"run_failed": WARNING}),
+    ],
+)
+def test_the_farm(watch, facts, expected):
+    assert watch(**facts) == expected
+
+
+def test_full_for_longer_than_a_day(watch):
+    assert "full_long" not in watch(full=True)
+    assert "full_long" not in watch(full=True, hours=23.9)
+    assert watch(full=True, hours=24) == {"full_long": WARNING}
+    assert watch(hours=25) == {}
+    assert watch(full=True, hours=26) == {}
+
+
+def test_an_estimate_that_goes_up_and_down_does_not_flap(watch):
+    expected = {1.9: CRITICAL, 2.4: CRITICAL, 2.6: WARNING, 6.0: WARNING, 8.7: WARNING, 8.8: None, 7.1: None}
+    for days, severity in expected.items():
+        assert watch(days_left=days) == ({"full_soon": severity} if severity else {}), days
+
+
+def test_a_silent_plotter_can_be_left_alone(watch):
+    quiet = Watch(replace(LIMITS, silent_hours=0.0))
+    assert quiet(last_offer={"plotter1": START - timedelta(days=3)}) == {}
+
+
+def test_samples_are_only_what_a_days_rise_needs():
+    samples = ()
+    for hour in range(200):
+        samples = sampled(samples, hour // 10, hour * HOUR_S)
+    assert len(samples) <= 4
+    assert rise(samples, 199 * HOUR_S) == 2
+    assert rise((), 0) == 0
+
+
+def test_the_memory_survives_and_an_unreadable_one_is_begun_anew(watch, tmp_path, caplog):
+    assert rules_memory.load(tmp_path) == Memory()
+    watch(drive(plots=5, temperature_c=51, health=smart(state="dead", raw={5: 3})), full=True, days_left=1.0)
+    assert rules_memory.keep(tmp_path, watch.memory)
+    assert not rules_memory.keep(tmp_path, watch.memory)
+    assert rules_memory.load(tmp_path) == watch.memory
+    (tmp_path / rules_memory.NAME).write_text('{"counters": []}')
+    assert rules_memory.load(tmp_path) == Memory()
+    assert "counted from now on" in caplog.text
