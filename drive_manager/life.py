@@ -109,6 +109,11 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> d
     }
 
 
+def key_at(known: Mapping[str, Known], mount: str) -> str:
+    """The key of the drive that is mounted there, for the ledger; the mount point itself when it is not known."""
+    return next((key for key, each in known.items() if each.mount == mount and not each.gone_since), mount)
+
+
 def name_of(known: Known) -> str:
     """How a drive is named for people beside its mount point: "serial ZR5ABC", "UUID …", or ""."""
     if known.identity.serial or known.identity.wwn:
