@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manager_core import kinds
+from manager_core.secrets import redact
 from manager_core.settings import option
 
 FORMAT = "%(asctime)s - %(module)s:%(lineno)d - %(funcName)s: %(levelname)s %(message)s"
@@ -73,7 +74,13 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]  # not subscrip
 
 
 class _Format(logging.Formatter):
-    """A message stays one line, whatever a file name or another host put into it; a traceback is several."""
+    """A message stays one line, whatever a file name or another host put into it; a traceback is several.
+
+    No known secret is in either.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the base class's name
         if not record.message.isprintable():

@@ -1,0 +1,175 @@
+"""Mail: by a mail server (SMTP over TLS, STARTTLS, with or without a login) or by this machine's own sendmail."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import re
+import smtplib
+import ssl
+import subprocess
+from collections.abc import Iterator, Sequence
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from types import TracebackType
+
+from manager_core import __version__
+from manager_core.alerts import Severity
+from manager_core.channels.settings import Email
+from manager_core.channels.trouble import Refused, Trouble
+from manager_core.letters import Letter, one_line
+from manager_core.outbox import Entry
+from manager_core.secrets import SecretUnreadable
+
+AT_ONCE = True  # one mail reaches all its recipients
+_PORTS = {"starttls": 587, "ssl": 465, "none": 25}
+_HERE = {"localhost", "127.0.0.1", "::1"}
+
+
+class Mail:
+    """A session with the mail server. Raises Trouble, and Refused for one mail that it does not take."""
+
+    def __init__(self, settings: Email, timeout_s: float) -> None:
+        self.settings = settings
+        self.timeout_s = timeout_s
+        self._smtp: smtplib.SMTP | None = None
+
+    def __enter__(self) -> Mail:
+        if self.settings.server:
+            with _said(self.settings):
+                self._smtp = self._connected()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._smtp is not None:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                self._smtp.quit()
+
+    def send(self, entry: Entry, recipients: Sequence[str]) -> dict[str, str]:
+        """Send one mail; returns the recipients that were refused, and why."""
+        mail = compose(entry, self.settings)
+        with _said(self.settings):
+            if self._smtp is None:
+                _sendmail(self.settings, mail, recipients, self.timeout_s)
+                return {}
+            refused = self._smtp.send_message(mail, sender(self.settings), list(recipients))
+        return {who: _words(code, text) for who, (code, text) in refused.items()}
+
+    def _connected(self) -> smtplib.SMTP:
+        settings = self.settings
+        trusted = ssl.create_default_context(cafile=settings.ca_file)
+        port = settings.port or _PORTS[settings.security]
+        # The name is given because smtplib would look for it in the DNS, which may take longer than all the rest.
+        name = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename) or "localhost"
+        smtp: smtplib.SMTP
+        if settings.security == "ssl":
+            smtp = smtplib.SMTP_SSL(settings.server, port, name, timeout=self.timeout_s, context=trusted)
+        else:
+            smtp = smtplib.SMTP(settings.server, port, name, timeout=self.timeout_s)
+        try:
+            if settings.security == "starttls":
+                smtp.starttls(context=trusted)
+            if settings.login:
+                if settings.security == "none" and settings.server not in _HERE:
+                    raise Trouble("security = none would send the password readable; use starttls or ssl")
+                smtp.login(settings.login, settings.password.value())
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+
+def connect(settings: Email, timeout_s: float) -> Mail:
+    """A session for some mails, to be used with `with`."""
+    return Mail(settings, timeout_s)
+
+
+def probe(settings: Email, timeout_s: float) -> None:
+    """Try everything but a mail. Raises Trouble."""
+    if not settings.server:
+        if not os.access(settings.sendmail, os.X_OK):
+            raise Trouble(
+                f"{settings.sendmail}: no such program; name a mail server in [email] server, or install one"
+            )
+        return
+    with Mail(settings, timeout_s):
+        pass
+
+
+def sender(settings: Email) -> str:
+    """Whom the mails are from."""
+    return settings.sender or f"plot_manager@{os.uname().nodename}"
+
+
+def compose(entry: Entry, settings: Email) -> EmailMessage:
+    """The mail of a letter: plain text, HTML beside it when there is some, pictures within that."""
+    letter: Letter = entry.letter
+    mail = EmailMessage(policy=SMTP)
+    mail["From"] = f"plot_manager <{sender(settings)}>"
+    mail["To"] = ", ".join(settings.to)
+    mail["Subject"] = one_line(letter.subject)
+    mail["Date"] = format_datetime(entry.created)
+    # The same each time it is tried: a mail server or reader can tell a second one for what it is.
+    mail["Message-ID"] = f"<{entry.id}@{re.sub(r'[^A-Za-z0-9.-]', '-', os.uname().nodename) or 'localhost'}>"
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+    mail["User-Agent"] = f"plot_manager {__version__}"
+    if letter.severity >= Severity.CRITICAL:
+        mail["Importance"] = "high"
+    mail.set_content(letter.text)
+    if letter.html:
+        mail.add_alternative(letter.html, subtype="html")
+        page = mail.get_payload()[1]  # type: ignore[index]
+        assert isinstance(page, EmailMessage)
+        for cid, picture in letter.images:
+            page.add_related(picture, "image", "png", cid=f"<{cid}>", disposition="inline")
+    return mail
+
+
+def _sendmail(settings: Email, mail: EmailMessage, recipients: Sequence[str], timeout_s: float) -> None:
+    """Hand the mail to sendmail. -oi: a line with one dot does not end it."""
+    command = [str(settings.sendmail), "-oi", "-f", sender(settings), "--", *recipients]
+    text = mail.as_bytes(policy=SMTP.clone(linesep="\n"))
+    done = subprocess.run(command, input=text, capture_output=True, timeout=timeout_s, check=False)
+    if done.returncode:
+        said = one_line(done.stderr.decode(errors="replace"))[:200] or "says nothing"
+        raise Trouble(f"{settings.sendmail} failed with {done.returncode} for {getpass.getuser()}: {said}")
+
+
+@contextlib.contextmanager
+def _said(settings: Email) -> Iterator[None]:
+    """Put into words what smtplib raises."""
+    where = f"{settings.server}:{settings.port or _PORTS[settings.security]}"
+    try:
+        yield
+    except smtplib.SMTPRecipientsRefused as error:
+        raise Refused(
+            "; ".join(f"{who}: {_words(code, text)}" for who, (code, text) in error.recipients.items())
+        ) from None
+    except smtplib.SMTPDataError as error:
+        raise Refused(_words(error.smtp_code, error.smtp_error)) from None
+    except smtplib.SMTPAuthenticationError as error:
+        raise Trouble(
+            f"{where} does not take login or password: {_words(error.smtp_code, error.smtp_error)}"
+        ) from None
+    except smtplib.SMTPResponseException as error:
+        raise Trouble(f"{where} refuses: {_words(error.smtp_code, error.smtp_error)}") from None
+    except ssl.SSLError as error:
+        raise Trouble(
+            f"{where}: no secure connection: {error.reason or error}; see security, ca_file"
+        ) from None
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise Trouble(f"{where if settings.server else settings.sendmail}: no answer in time") from None
+    except (OSError, smtplib.SMTPException) as error:
+        what = where if settings.server else str(settings.sendmail)
+        raise Trouble(f"{what}: {one_line(str(error))}") from None
+    except SecretUnreadable as error:
+        raise Trouble(f"password: {error}") from None
+
+
+def _words(code: int, text: bytes | str) -> str:
+    said = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return f"{code} {one_line(said)[:200]}"

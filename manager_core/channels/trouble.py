@@ -1,0 +1,32 @@
+"""What may go wrong on a way to people."""
+
+from __future__ import annotations
+
+import re
+
+from manager_core.errors import ManagerError
+
+
+class Trouble(ManagerError):
+    """Raised when a way to people fails as a whole; `after_s` is when it asks to be tried again (0: says nothing)."""
+
+    def __init__(self, text: str, after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.after_s = after_s
+
+
+class Refused(ManagerError):
+    """Raised when one message is not taken; others may be."""
+
+
+def seconds(header: str | None) -> float:
+    """How long a Retry-After header asks to wait; 0 when it does not say so in seconds."""
+    return float(header) if header and header.isdigit() else 0.0
+
+
+def network(error: BaseException) -> str:
+    """What is wrong with a network, in a few words: what the system says, else the kind of fault."""
+    found = re.search(r"\[Errno (-?\d+)\] ([^'\")\]]+)", str(error))
+    if found:
+        return found[2].strip()
+    return "no answer in time" if "Timeout" in type(error).__name__ else type(error).__name__

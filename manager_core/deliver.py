@@ -1,0 +1,144 @@
+"""The side of telling people that happens in a child: one channel, its due letters, and what came of them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from manager_core import secrets
+from manager_core.channels.settings import Channel, Settings
+from manager_core.channels.trouble import Refused, Trouble
+from manager_core.letters import one_line
+from manager_core.outbox import Box, Entry
+
+CHANNEL_S = 10.0
+_NO_MORE_S = 3.0  # a letter is not begun with less time than this
+MODULES = {
+    "email": "mail",
+    "sms": "sms",
+    "pushbullet": "push",
+    "apprise": "services",
+    "sentry": "sentry",
+}
+
+
+@dataclass(frozen=True)
+class Post:
+    """One go at a channel: its box, its settings, and letters that could not be kept."""
+
+    name: str
+    box: Box
+    settings: Settings
+    now: datetime
+    loose: tuple[Entry, ...] = ()
+
+    @property
+    def channel(self) -> Channel:
+        """The channel's own settings."""
+        return channel_of(self.settings, self.name)
+
+
+def deliver(one: Post) -> dict[str, object]:
+    """In the child: send what is due. Returns what came of it, for `_note`."""
+    secrets.learn_all(one.settings)
+    done: dict[str, Any] = {"sent": 0, "refused": [], "failed": "", "after_s": 0.0, "busy": False}
+    try:
+        if not one.box.lock.take(CHANNEL_S / 2 if one.loose else 0.0):
+            return {**done, "busy": True}
+    except OSError as error:  # a state folder that cannot be written is worth telling: it is tried without
+        if not one.loose:
+            return {**done, "failed": str(error)}
+    began = time.monotonic()
+    entries = [entry for path in one.box.due(one.now) if (entry := one.box.read(path)) is not None]
+    try:
+        module = _module(one.name)
+        with module.connect(one.channel, CHANNEL_S - 2.0) as session:
+            for entry in [*one.loose, *entries]:
+                if time.monotonic() - began > CHANNEL_S - _NO_MORE_S:
+                    break  # the rest goes in the next run
+                _send(one, session, entry, module.AT_ONCE, done)
+    except Trouble as error:
+        done |= {"failed": str(error), "after_s": error.after_s}
+    except Exception as error:  # noqa: BLE001  a channel's fault is the channel's, whatever it is
+        done["failed"] = f"{type(error).__name__}: {error}"
+    return {
+        **done,
+        "failed": _hidden(done["failed"]),
+        "refused": [list(map(_hidden, r)) for r in done["refused"]],
+    }
+
+
+def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, Any]) -> None:
+    """Send one letter to its recipients, each struck off as soon as it was taken. Raises Trouble."""
+    known = [who for who in entry.recipients if who in one.channel.recipients]
+    batches = [known] if at_once and known else [[who] for who in known]
+    all_refused: dict[str, str] = {}
+    if entry.path is not None:
+        os.utime(entry.path)  # where nothing can be struck off, it would be sent again each minute
+    for number, batch in enumerate(batches):
+        try:
+            refused = session.send(entry, batch)
+        except Refused as error:
+            refused = dict.fromkeys(batch, str(error))
+        all_refused |= refused
+        done["sent"] += len(batch) - len(refused)
+        if not entry.refused:  # said once
+            done["refused"] += [(entry.letter.subject, who, why) for who, why in refused.items()]
+        open_ones = [who for later in batches[number + 1 :] for who in later]
+        one.box.settle(entry, all_refused, open_ones, one.now)
+    if not batches:
+        one.box.settle(entry, {}, (), one.now)
+
+
+def events(records: Sequence[logging.LogRecord], settings: Settings) -> list[str]:
+    """In the child: what Sentry is to be told."""
+    try:
+        from manager_core.channels import sentry
+    except ImportError as error:
+        raise _missing(error) from None
+    return sentry.events(records, settings)
+
+
+def _module(name: str) -> Any:
+    """In the child: the channel's module, which imports the package it needs. Raises Trouble."""
+    try:
+        return importlib.import_module(f"manager_core.channels.{MODULES[name]}")
+    except ImportError as error:
+        raise _missing(error) from None
+
+
+def _missing(error: ImportError) -> Trouble:
+    package = (error.name or "").partition(".")[0]
+    return Trouble(f"the package {package} cannot be used: {error}; install it with pip")
+
+
+def probe(settings: Settings, name: str, timeout_s: float) -> str:
+    """In the child: what is wrong with a channel."""
+    secrets.learn_all(settings)
+    try:
+        _module(name).probe(channel_of(settings, name), timeout_s - 2.0)
+    except Trouble as error:
+        return _hidden(str(error))
+    except Exception as error:  # noqa: BLE001  a channel's fault is the channel's, whatever it is
+        return _hidden(f"{type(error).__name__}: {error}")
+    return ""
+
+
+def set_up(settings: Settings) -> list[str]:
+    """The channels that are set up."""
+    return [name for name in MODULES if channel_of(settings, name).recipients]
+
+
+def channel_of(settings: Settings, name: str) -> Channel:
+    found: Channel = getattr(settings, name)
+    return found
+
+
+def _hidden(text: object) -> str:
+    return secrets.redact(one_line(str(text)))

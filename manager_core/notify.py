@@ -1,0 +1,210 @@
+"""Telling people: letters go to each channel that wants them, and wait in the outbox while it cannot be reached.
+
+Nothing here raises, changes a run's result, or takes longer than 15 seconds, whatever is down: each channel works in
+a child of its own, for 10 seconds at most, all at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from manager_core import outbox, secrets
+from manager_core.alerts import Severity
+from manager_core.channels.settings import Channel, Quiet, Settings, wants
+from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, set_up
+from manager_core.deliver import probe as probe_one
+from manager_core.letters import Letter
+from manager_core.once import Told
+from manager_core.outbox import Box, Entry
+
+log = logging.getLogger(__name__)
+
+MAKING_S = 4.0  # for making Sentry's events
+_SAME_S = 3600.0  # the same error is reported once in this time
+ERROR = "error"  # the event of Sentry's letters; no other channel gets them
+
+__all__ = ["Letter", "flush", "host", "post", "probe", "report", "troubles"]
+
+
+def post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime) -> dict[str, str]:
+    """Send the letters to everybody who wants them, and what else is due; what fails waits in the outbox.
+
+    Returns what is wrong with each channel that was tried, empty for one that took everything. Never raises.
+    """
+    try:
+        return _post(letters, settings, state_folder, now)
+    except Exception:
+        log.exception("Messages could not be sent, by a fault of the program; please report it")
+        return {}
+
+
+def flush(settings: Settings, state_folder: Path, now: datetime) -> None:
+    """Send what is due in the outbox; cheap when there is nothing. Never raises."""
+    try:
+        _tidy(settings, state_folder, now)
+        _post((), settings, state_folder, now)
+    except Exception:
+        log.exception("Messages could not be sent, by a fault of the program; please report it")
+
+
+def report(
+    records: Sequence[logging.LogRecord], settings: Settings, state_folder: Path, now: datetime
+) -> None:
+    """Report errors that were logged (see witness.Errors) to Sentry, when it is set up. Never raises."""
+    if not records or not settings.sentry.dsn:
+        return
+    try:
+        from manager_core import forked
+
+        told = Told(state_folder)
+        records = [one for one in records if told.first(f"{one.name} {one.funcName} {one.msg}", now, _SAME_S)]
+        if not records:
+            return
+        made = forked.results({"sentry": partial(events, records, settings)}, MAKING_S)["sentry"]
+        if isinstance(made, Exception):
+            if told.first("sentry", now):
+                log.warning("Errors cannot be reported to Sentry: %s", _words(made))
+            return
+        told.over("sentry")
+        texts = [str(event) for event in made] if isinstance(made, list) else []
+        titles = [record.getMessage()[:100] for record in records]
+        _post(
+            [
+                Letter(ERROR, Severity.CRITICAL, secrets.redact(title), event)
+                for title, event in zip(titles, texts, strict=False)
+            ],
+            settings,
+            state_folder,
+            now,
+        )
+    except Exception:
+        log.exception("Errors could not be reported to Sentry, by a fault of the program; please report it")
+
+
+def probe(settings: Settings, timeout_s: float = CHANNEL_S) -> dict[str, str]:
+    """Try each channel that is set up without sending anything: what is wrong with it, empty when all is well."""
+    from manager_core import forked
+
+    works = {name: partial(probe_one, settings, name, timeout_s) for name in set_up(settings)}
+    return {
+        name: _words(answer) if isinstance(answer, Exception) else str(answer)
+        for name, answer in forked.results(works, timeout_s).items()
+    }
+
+
+def troubles(settings: Settings, state_folder: Path) -> dict[str, tuple[outbox.Status, int]]:
+    """How each channel that is set up does, and how many messages wait for it."""
+    boxes = {name: Box(state_folder, name) for name in set_up(settings)}
+    return {name: (box.status(), box.waiting()) for name, box in boxes.items()}
+
+
+def host(settings: Settings) -> str:
+    """What messages call this machine."""
+    return settings.alerts.host_name or os.uname().nodename
+
+
+def quiet_until(quiet: Quiet, now: datetime) -> datetime:
+    """When a letter that is not critical may be sent: now, or the end of the quiet hours (local time)."""
+    begins, ends = quiet
+    local = now.astimezone()
+    minute = local.hour * 60 + local.minute
+    within = begins <= minute < ends if begins <= ends else minute >= begins or minute < ends
+    if not within:
+        return now
+    # Naive first: the end is on the clock on the wall, also in the night when that is set.
+    naive = local.replace(tzinfo=None, hour=ends // 60, minute=ends % 60, second=0, microsecond=0)
+    end = naive + timedelta(days=ends <= minute)
+    return end.astimezone()
+
+
+def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime) -> dict[str, str]:
+    posts = []
+    for name in set_up(settings):
+        box = Box(state_folder, name)
+        mine = [letter for letter in letters if _for(settings, name, letter)]
+        entries = [_put(box, letter, channel_of(settings, name), now) for letter in mine]
+        loose = tuple(entry for entry in entries if entry.path is None)
+        urgent = any(one.severity >= Severity.CRITICAL or one.event == "test" for one in mine)
+        if loose or (box.due(now) and (urgent or not box.resting(now))):
+            posts.append(Post(name, box, settings, now, loose))
+    if not posts:
+        return {}
+    from manager_core import forked
+
+    works = {one.name: partial(deliver, one) for one in posts}
+    answers = forked.results(works, CHANNEL_S)
+    return {one.name: _note(one, answers[one.name]) for one in posts}
+
+
+def _put(box: Box, letter: Letter, channel: Channel, now: datetime) -> Entry:
+    quiet = getattr(channel, "quiet_hours", (0, 0))
+    at_once = letter.severity >= Severity.CRITICAL or letter.event == "test"
+    return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now))
+
+
+def _for(settings: Settings, name: str, letter: Letter) -> bool:
+    """Whether the channel is to have this letter."""
+    if name == "sentry" or letter.event == ERROR:
+        return name == "sentry" and letter.event == ERROR
+    return wants(getattr(channel_of(settings, name), "events", ()), letter.event)
+
+
+def _note(one: Post, answer: object) -> str:
+    """Say and keep what came of a go at a channel: one WARNING when it begins to fail, one line when it is over."""
+    if isinstance(answer, Exception):
+        answer = {"failed": _words(answer)}
+    done: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
+    if done.get("busy"):
+        log.debug("[%s] another run is sending", one.name)
+        return "another run is sending just now"
+    for subject, who, why in done.get("refused", ()):
+        log.warning(
+            "[%s] does not take a message for %s: %s (%s); it is tried again", one.name, who, why, subject
+        )
+    if done.get("failed"):
+        return _note_failure(one, str(done["failed"]), float(done.get("after_s", 0.0)))
+    before = one.box.status()
+    if before.tries:
+        minutes = max(0.0, one.now.timestamp() - before.since) / 60
+        log.info("[%s] works again after %.0f minutes", one.name, minutes)
+        one.box.works()
+    if done.get("sent"):
+        log.info("[%s] %d messages sent", one.name, done["sent"])
+    return "; ".join(f"{who}: {why}" for _subject, who, why in done.get("refused", ()))
+
+
+def _note_failure(one: Post, why: str, after_s: float) -> str:
+    status = one.box.failed(why, after_s, one.now)
+    again_min = (status.next_try - one.now.timestamp()) / 60
+    level = logging.WARNING if status.tries == 1 else logging.DEBUG
+    log.log(
+        level,
+        "[%s] %s; %d messages wait in the outbox, tried again in %.0f minutes",
+        one.name, why, one.box.waiting(), again_min,
+    )  # fmt: skip
+    return why
+
+
+def _tidy(settings: Settings, state_folder: Path, now: datetime) -> None:
+    """Give up what is too old or for channels that are set up no more; say which secrets lie open."""
+    on = set_up(settings)
+    for name in outbox.channels(state_folder):
+        box = Box(state_folder, name)
+        if name in on:
+            box.age_out(now, timedelta(days=settings.alerts.outbox_days))
+        else:
+            box.empty(f"[{name}] is set up no more")
+    told = Told(state_folder)
+    for line in secrets.exposed(settings, settings.source):
+        if told.first(line, now):
+            log.warning("%s", line)
+
+
+def _words(error: Exception) -> str:
+    return secrets.redact(str(error))

@@ -1,0 +1,62 @@
+"""What was said already: a trouble that goes on is said once a day, not once a minute."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from manager_core import files
+
+log = logging.getLogger(__name__)
+
+NAME = "said.json"
+DAY_S = 86400.0
+
+
+class Told:
+    """What was said lately, kept in the state folder."""
+
+    def __init__(self, state_folder: Path) -> None:
+        self._path = state_folder / NAME
+
+    def first(self, text: str, now: datetime, period_s: float = DAY_S) -> bool:
+        """Whether this was not said in the last day (or period); it counts as said from now on. Never raises."""
+        key, stamp, said = self._key(text), now.timestamp(), self._said()
+        if 0 <= stamp - said.get(key, -period_s) < period_s:
+            return False
+        self._keep({**{old: at for old, at in said.items() if abs(stamp - at) < 7 * DAY_S}, key: stamp})
+        return True
+
+    def over(self, text: str) -> bool:
+        """Whether this had been said, and is said no more. Never raises."""
+        said = self._said()
+        if said.pop(self._key(text), None) is None:
+            return False
+        self._keep(said)
+        return True
+
+    def known(self, text: str) -> bool:
+        """Whether this was said and is not over."""
+        return self._key(text) in self._said()
+
+    @staticmethod
+    def _key(text: str) -> str:
+        return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+
+    def _said(self) -> dict[str, float]:
+        try:
+            value = files.read_json(self._path)
+        except files.UnreadableError as error:
+            log.debug("%s", error)
+            return {}
+        found = value if isinstance(value, dict) else {}
+        return {str(key): float(at) for key, at in found.items() if isinstance(at, (int, float))}
+
+    def _keep(self, said: dict[str, float]) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.write_json(self._path, said)
+        except OSError as error:
+            log.debug("%s cannot be written: %s", self._path, error)

@@ -1,0 +1,149 @@
+"""Alerts: what is told, when, and how often."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from manager_core import alerts
+from manager_core.alerts import Condition, Severity
+
+START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+W, C = Severity.WARNING, Severity.CRITICAL
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def hot(severity=W, polls=1, clear_polls=1, rule="temperature", subject="SN1", text="") -> Condition:
+    return Condition(rule, subject, severity, "temperature", text or f"{subject} is hot", polls, clear_polls)
+
+
+def play(looks, every=MINUTE, unknown=None) -> list[tuple[int, str, int, str]]:
+    """What is told over some looks, each a list of conditions: (look, kind, severity, text)."""
+    held, told = {}, []
+    for number, conditions in enumerate(looks):
+        out_of_sight = unknown(number) if unknown else ()
+        held, notices = alerts.step(held, conditions, START + number * every, out_of_sight)
+        held = alerts.from_json(json.loads(json.dumps(alerts.as_json(held))))
+        told += [(number, one.kind, int(one.severity), one.text) for one in notices]
+    return told
+
+
+def brief(told):
+    return [(number, kind, severity) for number, kind, severity, _text in told]
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([[], [], []], []),
+        ([[hot()], [hot()], []], [(0, "fired", 1), (2, "resolved", 1)]),
+        ([[hot(polls=3)]] * 2 + [[]] + [[hot(polls=3)]] * 2, []),
+        ([[hot(polls=3)]] * 5, [(2, "fired", 1)]),
+        ([[hot()], [hot(C)], [hot(C)], [hot()], [hot(C)]], [(0, "fired", 1), (1, "worse", 2)]),
+        ([[hot(), hot(C)]], [(0, "fired", 2)]),
+        ([[hot(C), hot()]], [(0, "fired", 2)]),
+        ([[hot(clear_polls=3)], [], [], [hot(clear_polls=3)], [], []], [(0, "fired", 1)]),
+        ([[hot(clear_polls=3)], [], [], []], [(0, "fired", 1), (3, "resolved", 1)]),
+        ([[hot(polls=2)], [hot(C, polls=2)]], [(1, "fired", 2)]),
+    ],
+)
+def test_what_is_told(looks, told):
+    assert brief(play(looks)) == told
+
+
+def test_two_drives_and_two_rules_are_alerts_of_their_own():
+    looks = [[hot()], [hot(), hot(subject="SN2")], [hot(subject="SN2"), hot(rule="smart_197", subject="SN2")]]
+    assert brief(play(looks)) == [(0, "fired", 1), (1, "fired", 1), (2, "resolved", 1), (2, "fired", 1)]
+
+
+def test_a_reminder_a_day_and_then_worse_may_be_told_again():
+    looks = [[hot(C)]] + [[hot()]] * 60 + [[hot(C)]] * 2
+    assert brief(play(looks, HOUR)) == [
+        (0, "fired", 2),
+        (24, "reminder", 1),
+        (48, "reminder", 1),
+        (61, "worse", 2),
+    ]
+
+
+def test_what_comes_and_goes_is_not_told_each_time():
+    looks = [[hot()] if number % 2 == 0 else [] for number in range(120)] + [[]] * 70
+    told = play(looks)
+    assert brief(told) == [(0, "fired", 1), (1, "resolved", 1), (2, "fired", 1), (179, "resolved", 1)]
+    assert "comes and goes" in told[2][3]
+
+
+def test_what_comes_and_goes_each_two_hours_is_told_each_time():
+    looks = ([[hot()]] + [[]] * 119) * 3
+    assert brief(play(looks)) == [
+        (number + 120 * n, kind, 1) for n in range(3) for number, kind in ((0, "fired"), (1, "resolved"))
+    ]
+
+
+@pytest.mark.parametrize("what", ["SN1", "temperature/SN1"])
+def test_what_was_not_looked_at_neither_counts_nor_clears(what):
+    looks = [[hot()], [], [], [hot()], []]
+    told = play(looks, unknown=lambda number: {what} if number in {1, 2} else ())
+    assert brief(told) == [(0, "fired", 1), (4, "resolved", 1)]
+    pending = [[hot(polls=2)], [], [hot(polls=2)]]
+    assert brief(play(pending, unknown=lambda number: {what} if number == 1 else ())) == [(2, "fired", 1)]
+
+
+def test_resolved_says_since_when_and_until_when():
+    held, _ = alerts.step({}, [hot(clear_polls=2)], START)
+    held, _ = alerts.step(held, [], START + HOUR)
+    held, (notice,) = alerts.step(held, [], START + 2 * HOUR)
+    assert (notice.since, notice.ended) == (START, START + HOUR)
+    assert alerts.firing(held) == []
+
+
+def test_a_clock_that_goes_back_neither_repeats_nor_silences():
+    held, _ = alerts.step({}, [hot()], START)
+    held, notices = alerts.step(held, [hot()], START - 30 * 24 * HOUR)
+    assert notices == ()
+    held, notices = alerts.step(held, [hot()], START - 29 * 24 * HOUR)
+    assert [notice.kind for notice in notices] == ["reminder"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        7,
+        "x",
+        [None],
+        [{}],
+        [{"rule": 1}],
+        ["phase"],
+        {"a": 1},
+        [{"since": "yesterday"}],
+    ],
+)
+def test_unreadable_memory_is_no_memory(damage):
+    assert alerts.from_json(damage) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("since", None),
+        ("since", "2026-03-01T12:00:00"),
+        ("phase", "?"),
+        ("severity", 9),
+        ("count", "1"),
+        ("text", 1),
+    ],
+)
+def test_one_damaged_alert_is_left_out_and_the_rest_kept(name, value):
+    held, _ = alerts.step({}, [hot(), hot(subject="SN2")], START)
+    kept = alerts.as_json(held)
+    kept[0][name] = value
+    assert list(alerts.from_json(kept)) == ["temperature/SN2"]
+
+
+def test_the_worst_come_first():
+    held, _ = alerts.step({}, [hot(subject="SN1")], START)
+    held, _ = alerts.step(held, [hot(), hot(C, subject="SN2"), hot(subject="SN3", polls=2)], START + HOUR)
+    assert [alert.subject for alert in alerts.firing(held)] == ["SN2", "SN1"]
