@@ -118,6 +118,12 @@ DISKS: dict[str, tuple[str, dict[str, str | bytes], str, Identity]] = {
             "ZL2XYZ0000C0FFEE", "naa.5000c500deadbeef", "MADEUP16000SAS", "sdb", rotational=True, interface="scsi"
         ),
     ),
+    "sas on a kernel without these pages": (
+        f"{PCI}/host7/target7:0:0/7:0:0:0/block/sdb",
+        {"queue/rotational": "1\n", "device/vendor": "SEAGATE\n", "device/model": "MADEUP16000SAS\n"},
+        "ID_BUS=scsi ID_SERIAL_SHORT=5000c500deadbeef ID_SCSI_SERIAL=ZL2XYZ00 ID_WWN=0x5000c500deadbeef",
+        Identity("ZL2XYZ00", "naa.5000c500deadbeef", "MADEUP16000SAS", "sdb", rotational=True, interface="scsi"),
+    ),
     "nvme": (
         "devices/pci0000:00/0000:01:00.0/nvme/nvme0/nvme0n1",
         {
@@ -258,7 +264,7 @@ def test_every_kind_of_file_system_counts(tmp_path: Path) -> None:
 def test_what_is_known_is_not_read_again(machine: Machine) -> None:
     where, files, udev, expected = DISKS["sata"]
     number = machine.block(where, files, udev=udev)
-    cache = {f"{number} uuid": replace(expected, serial="from the cache")}
+    cache = {f"{number} {uuid}": replace(expected, serial="from the cache") for uuid in ("uuid", "")}
     dirs = (machine.sys, machine.udev, machine.dev)
     ((cached, other, unnamed)) = identity.known(
         [(mount(number), "uuid"), (mount(number), "other"), (mount(number), "")], cache, *dirs

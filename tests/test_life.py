@@ -66,6 +66,8 @@ STORIES: dict[str, tuple[list[str], list[str]]] = {
     "formatted and moved": (["a=S1/u1", "b=S1/u2"], ["moved b, formatted b"]),
     "cloned onto another disk": (["a=S1/u1", "a=S2/u1", "a=S2/u1"], ["replaced a", ""]),
     "a clone beside it": (["b=S1/u1", "a=S2/u1 b=S1/u1"], ["found a"]),
+    "a clone beside it, only UUIDs are known": (["b=/u1", "a=/u1 b=/u1"], ["found a"]),
+    "the new one in its place dies": (["a=S1/u1", "a=S2/u2", "a=!"], ["replaced a", "trouble a"]),
     "only UUIDs are known": (["a=/u1 b=/u2", "b=/u1 c=/u2"], ["moved b, moved c"]),
     "only serials are known": (["a=S1 b=S2", "a=S2 b=S1"], ["moved a, moved b"]),
     "nothing is known": (["a= b=", "a=", "a= b="], ["lost b", "returned b"]),
@@ -163,7 +165,8 @@ def test_a_replaced_drive_is_not_missing_and_one_day_forgotten() -> None:
 
 
 def test_a_missing_drive_is_not_forgotten() -> None:
-    known, _ = live("a=S1/u1", "")
+    known, _ = live("a=S1/u1", "", "", "")
+    assert known["S1"].gone_since == "2026-03-02T00:00:00+00:00"
     after, events = life.step([], known, Surroundings(NOW + timedelta(days=4000), PATTERNS))
     assert (list(life.missing(after, {})), events) == (["S1"], ())
 
