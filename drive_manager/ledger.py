@@ -6,11 +6,10 @@ once; a damaged ledger is set aside and begun anew with what can still be read o
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -18,15 +17,13 @@ from typing import Any
 
 from drive_manager import ledger_schema as schema
 from drive_manager.ledger_spool import Entry, Spool
-from manager_core.locks import Lock
+from drive_manager.ledger_store import Store
 
 log = logging.getLogger(__name__)
 
 NAME = "ledger.sqlite"
 WAIT_S = 5.0
 RUN_DAYS = 30
-SET_ASIDE_KEPT = 2
-_COMPANIONS = ("-wal", "-shm", "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ class Ledger:
     """One ledger file. Nothing here raises but for wrong arguments; a fault is one WARNING, and in `fault`."""
 
     def __init__(self, path: Path, wait_s: float = WAIT_S) -> None:
-        self.path, self._wait_s = path, wait_s
+        self.path = path
+        self._store = Store(path, wait_s)
         self._spool = Spool(path.with_suffix(".spool"))
         self.fault = ""
 
@@ -149,7 +147,7 @@ class Ledger:
         try:
             if self._read("SELECT value FROM notes WHERE name = 'pruned' AND value = ?", day):
                 return 0
-            with self._transaction() as db:
+            with self._store.transaction() as db:
                 for table in schema.HISTORY:
                     days = min(RUN_DAYS, history_days) if table == "runs" else history_days
                     oldest = (now - timedelta(days=days)).timestamp()
@@ -162,27 +160,12 @@ class Ledger:
     def _write(self, entries: Sequence[Entry]) -> None:
         """Write entries, now or, by the spool, later."""
         try:
-            self._put(entries)
+            self._store.put(entries)
         except (sqlite3.Error, OSError) as error:
             self._note_fault(error)
             self._later(entries)
             return
         self._replay()
-
-    def _put(self, entries: Sequence[Entry]) -> None:
-        inode = _inode(self.path)
-        try:
-            self._commit(entries)
-        except sqlite3.Error as error:
-            if not _is_damage(error):
-                raise
-            self._begin_anew(inode, error)
-            self._commit(entries)
-
-    def _commit(self, entries: Sequence[Entry]) -> None:
-        with self._transaction() as db:
-            for table, row in entries:
-                db.execute(schema.insertion(table), row)
 
     def _later(self, entries: Sequence[Entry]) -> None:
         try:
@@ -195,82 +178,17 @@ class Ledger:
         try:
             with self._spool.replayed() as entries:
                 if entries:
-                    self._commit(entries)
+                    self._store.put(entries)
                     log.info("The ledger has caught up: %d entries", len(entries))
         except (sqlite3.Error, OSError) as error:
             self._note_fault(error)
 
     def _read(self, query: str, *values: object) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
         try:
-            with contextlib.closing(self._open()) as db:
-                return [dict(row) for row in db.execute(query, values)]
+            return self._store.read(query, values)
         except (sqlite3.Error, OSError) as error:
             self._note_fault(error)
             return []
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(self._open()) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-
-    def _open(self) -> sqlite3.Connection:
-        """The ledger, in this release's form. Raises sqlite3.Error, OSError."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
-        try:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA synchronous = NORMAL")
-            if schema.version_of(db) < schema.VERSION:
-                with self._locked():
-                    schema.migrate(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = Lock(self.path.parent / "locks" / f"{self.path.name}.lock")
-        if not lock.take(self._wait_s):
-            raise TimeoutError(f"{lock.path} is held by another process")
-        try:
-            yield
-        finally:
-            lock.free()
-
-    def _begin_anew(self, inode: int, error: sqlite3.Error) -> None:
-        """Set a damaged ledger aside, unless another process just did. Raises sqlite3.Error, OSError."""
-        with self._locked():
-            if _inode(self.path) != inode:
-                return
-            stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-            aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
-            for companion in _COMPANIONS:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self.path}{companion}").rename(f"{aside}{companion}")
-            log.warning("The ledger is damaged (%s): set aside as %s and begun anew", error, aside)
-        saved = self._save(aside)
-        log.info("%d entries of the damaged ledger could be saved", saved)
-        _forget_old(self.path)
-
-    def _save(self, aside: Path) -> int:
-        """Bring in what can still be read of a damaged ledger; the number of entries."""
-        entries: list[Entry] = []
-        for table, columns in schema.COLUMNS.items():
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(aside)) as db:
-                for row in db.execute(f"SELECT {', '.join(columns)} FROM {table}"):  # noqa: S608  names of ours
-                    entries.append((table, dict(zip(columns, row, strict=True))))  # noqa: PERF401  kept up to a fault
-        self._commit(entries)
-        return len(entries)
 
     def _note_fault(self, error: Exception) -> None:
         self.fault = f"the ledger {self.path} cannot be used now: {error}"
@@ -286,23 +204,3 @@ def _facts(seen: SeenDrive) -> dict[str, Any]:
     facts = dict(vars(seen))
     facts["drive"] = facts.pop("drive_key")
     return facts
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is no ledger (any more). SQLITE_CORRUPT and SQLITE_NOTADB are plain DatabaseErrors in Python."""
-    return type(error) is sqlite3.DatabaseError or "no such table" in str(error)
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
-
-
-def _forget_old(path: Path) -> None:
-    """Keep the newest of the ledgers that were set aside."""
-    found = sorted({each.name[: len(path.name) + 25] for each in path.parent.glob(f"{path.name}.damaged-*")})
-    for name in found[:-SET_ASIDE_KEPT]:
-        for companion in _COMPANIONS:
-            path.with_name(f"{name}{companion}").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import pytest
 
 from drive_manager import ledger_schema
 from drive_manager.ledger import Ledger, SeenDrive
+from drive_manager.ledger_store import Store
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 LETTER = SeenDrive("ZR1", "ZR1", "naa.5", "uuid", "ST18000", "/mnt/drive1", 3, 100, 50)
@@ -229,6 +230,30 @@ def test_two_writers_set_a_damaged_ledger_aside_once(ledger: Ledger) -> None:
     arrive(ledger, "last.plot")
     assert len(names(ledger)) == 21
     assert len(list(ledger.path.parent.glob("*.damaged-*"))) == 1
+
+
+def test_a_ledger_that_another_process_has_begun_anew_is_not_set_aside(ledger: Ledger) -> None:
+    ledger.path.parent.mkdir()
+    ledger.path.write_text("This is not a database.")
+    damaged = ledger.path.stat().st_ino
+    good = Ledger(ledger.path.with_name("good.sqlite"))
+    arrive(good, "good.plot")
+    good.path.rename(ledger.path)
+    Store(ledger.path, 1.0)._begin_anew(damaged, sqlite3.DatabaseError("seen in the file that was there"))
+    assert names(ledger) == ["good.plot"]
+    assert not list(ledger.path.parent.glob("*.damaged-*"))
+
+
+def test_only_the_newest_damaged_ledgers_are_kept(ledger: Ledger) -> None:
+    arrive(ledger, "a.plot")
+    for day in (1, 2, 3):
+        for tail in ("", "-wal", "-shm"):
+            ledger.path.with_name(f"ledger.sqlite.damaged-2026010{day}-000000{tail}").touch()
+    ledger.path.write_text("This is not a database. " * 1000)
+    arrive(ledger, "b.plot")
+    left = sorted(each.name for each in ledger.path.parent.glob("*.damaged-*0000"))
+    assert left == ["ledger.sqlite.damaged-20260103-000000"]
+    assert len(list(ledger.path.parent.glob("*.damaged-20260102*"))) == 0
 
 
 def test_a_reader_of_a_damaged_ledger_says_so_and_goes_on(ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -175,6 +176,11 @@ def test_a_real_drive(make_drive: Callable[..., Drive], tmp_path: Path) -> None:
     shown = nas.run("status")
     assert "1 plot now" in shown
     assert "not counted as room: 1 offline" in shown
+    facts = json.loads(nas.run("status", "--json"))
+    assert facts["totals"]["unusable"] == {"offline": 1}
+    (room,) = [each for each in facts["drives"] if each["state"] != "offline"]
+    assert facts["totals"]["free"] == room["free"] == other.free
+    assert facts["totals"]["plots_possible"] == 1 + room["room_for"]
     drive.remove()
     assert "Nothing is mounted" in nas.run("offline", str(drive.mount))
     nas.run()
@@ -187,6 +193,25 @@ def test_a_real_drive(make_drive: Callable[..., Drive], tmp_path: Path) -> None:
     assert "is online again" in nas.run("online", str(drive.mount))
     assert "Drive is back" in (nas.base / "pm/logs/drive_manager.log").read_text()
     assert other.mount.exists()
+
+
+@pytest.mark.root
+def test_what_cannot_be_written_out_is_said(make_drive: Callable[..., Drive], tmp_path: Path) -> None:
+    """The drive's image has no room for what its file system still has to write."""
+    tiny = tmp_path / "tiny"
+    tiny.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", tiny], check=True, timeout=30)
+    drive = Drive(tiny / "drive1.img", tmp_path / "mnt/drive1")
+    try:
+        nas = Nas(tmp_path, f"{tmp_path}/mnt/drive*", mounted_only=True)
+        nas.run()
+        (drive.mount / "a.plot").write_bytes(os.urandom(30_000_000))
+        said = nas.run("offline", str(drive.mount), code=1)
+        assert "could not be brought to rest" in said
+        assert PULL not in said
+    finally:
+        drive.end()
+        subprocess.run(["umount", "-l", tiny], check=True, timeout=30)
 
 
 @pytest.mark.root
