@@ -163,7 +163,11 @@ def _note(one: Post, answer: object) -> str:
     if done.get("busy"):
         log.debug("[%s] another run is sending", one.name)
         return "another run is sending just now"
+    refused: dict[tuple[str, str], list[str]] = {}
     for subject, who, why in done.get("refused", ()):
+        refused.setdefault((subject, why), []).append(who)
+    for (subject, why), who_all in refused.items():
+        who = " ".join(who_all)
         log.warning(
             "[%s] does not take a message for %s: %s (%s); it is tried again", one.name, who, why, subject
         )
@@ -175,8 +179,8 @@ def _note(one: Post, answer: object) -> str:
         log.info("[%s] works again after %.0f minutes", one.name, minutes)
         one.box.works()
     if done.get("sent"):
-        log.info("[%s] %d messages sent", one.name, done["sent"])
-    return "; ".join(f"{who}: {why}" for _subject, who, why in done.get("refused", ()))
+        log.info("[%s] messages sent: %d", one.name, done["sent"])
+    return "; ".join(f"{' '.join(who)}: {why}" for (_subject, why), who in refused.items())
 
 
 def _note_failure(one: Post, why: str, after_s: float) -> str:

@@ -25,6 +25,7 @@ from manager_core.secrets import SecretUnreadable
 
 AT_ONCE = True  # one mail reaches all its recipients
 _PORTS = {"starttls": 587, "ssl": 465, "none": 25}
+_FOR_GOOD = 500
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -146,11 +147,10 @@ def _said(settings: Email) -> Iterator[None]:
     try:
         yield
     except smtplib.SMTPRecipientsRefused as error:
-        raise Refused(
-            "; ".join(f"{who}: {_words(code, text)}" for who, (code, text) in error.recipients.items())
-        ) from None
+        answers = dict.fromkeys(_words(code, text) for code, text in error.recipients.values())
+        raise _kind(max(code for code, _text in error.recipients.values()), "; ".join(answers)) from None
     except smtplib.SMTPDataError as error:
-        raise Refused(_words(error.smtp_code, error.smtp_error)) from None
+        raise _kind(error.smtp_code, _words(error.smtp_code, error.smtp_error)) from None
     except smtplib.SMTPAuthenticationError as error:
         raise Trouble(
             f"{where} does not take login or password: {_words(error.smtp_code, error.smtp_error)}"
@@ -168,6 +168,11 @@ def _said(settings: Email) -> Iterator[None]:
         raise Trouble(f"{what}: {one_line(str(error))}") from None
     except SecretUnreadable as error:
         raise Trouble(f"password: {error}") from None
+
+
+def _kind(code: int, said: str) -> Refused | Trouble:
+    """400 to 499 is "not now", of the server; from 500 on it is this mail that is not taken (RFC 5321, 4.2.1)."""
+    return Refused(said) if code >= _FOR_GOOD else Trouble(f"the mail server answers {said}")
 
 
 def _words(code: int, text: bytes | str) -> str:

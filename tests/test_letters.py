@@ -1,0 +1,169 @@
+"""Letters: one for each event of a run, what fits an SMS, and HTML that holds nothing foreign."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from html.parser import HTMLParser
+
+import pytest
+
+from manager_core import letters
+from manager_core.alerts import EVENTS, Notice, Severity
+from manager_core.letters import Letter
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+W, C = Severity.WARNING, Severity.CRITICAL
+OLD = {"Mount point": "/mnt/d1", "Model": "ST16000NM001G", "Serial": "SN1", "Temperature": "41 \u00b0C"}
+NEW = {"Mount point": "/mnt/d2", "Model": "<b>WD</b> & co", "Serial": "SN2", "SMART": "PASS"}
+
+
+def notice(text="drive /mnt/d1 (SN1) at 52 \u00b0C", kind="fired", severity=W, event="temperature") -> Notice:
+    ended = NOW if kind == "resolved" else None
+    return Notice(
+        event, kind, severity, text, "SN1", "temperature", NOW - timedelta(hours=3, minutes=5), ended
+    )
+
+
+class Tags(HTMLParser):
+    """What is open at the end, and all tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.shown = ""
+
+    def handle_starttag(self, tag, _attrs):
+        self.seen.add(tag)
+        if tag not in {"meta", "br", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.shown += data
+
+
+def page(html: str) -> Tags:
+    tags = Tags()
+    tags.feed(html)
+    tags.close()
+    assert tags.open == []
+    return tags
+
+
+@pytest.mark.parametrize(
+    ("notices", "subject"),
+    [
+        ([notice()], "nas01: drive /mnt/d1 (SN1) at 52 \u00b0C"),
+        ([notice(severity=C)], "nas01 CRITICAL: drive /mnt/d1 (SN1) at 52 \u00b0C"),
+        ([notice(kind="worse", severity=C)], "nas01 CRITICAL: worse: drive /mnt/d1 (SN1) at 52 \u00b0C"),
+        ([notice(kind="reminder")], "nas01: still so: drive /mnt/d1 (SN1) at 52 \u00b0C"),
+        ([notice(kind="resolved")], "nas01: over: drive /mnt/d1 (SN1) at 52 \u00b0C (lasted 3 h 5 min)"),
+        ([notice()] * 12, "nas01: 12 drives too hot"),
+        ([notice()] * 10 + [notice(severity=C)] * 2, "nas01 CRITICAL: 12 drives too hot (2 critical)"),
+        ([notice(kind="resolved")] * 3, "nas01: over: 3 drives too hot"),
+        (
+            [notice()] * 2 + [notice(kind="resolved")],
+            "nas01: 2 drives too hot; over: drive /mnt/d1 (SN1) at 52 \u00b0C (lasted 3 h 5 min)",
+        ),
+        ([notice("two\nlines\x1b[2J")], "nas01: two lines [2J"),
+    ],
+)
+def test_a_subject(notices, subject):
+    (letter,) = letters.group(notices, "nas01", NOW)
+    assert letter.subject == subject
+
+
+def test_one_letter_for_each_event_with_everything_in_it():
+    sent = [
+        notice(),
+        notice("drive SN2 lost", event="drive_lost", severity=C),
+        notice("drive SN3 at 55"),
+        notice("x", "resolved"),
+    ]
+    hot, lost = letters.group(sent, "nas01", NOW)
+    assert [(one.event, one.severity) for one in (hot, lost)] == [("temperature", W), ("drive_lost", C)]
+    for part in (
+        "SN1",
+        "SN3",
+        "lasted 3 h 5 min",
+        "since 2026-03-01 08:55 UTC",
+        "nas01, 2026-03-01 12:00 UTC",
+    ):
+        assert part in hot.text
+        assert part in page(hot.html).shown
+    assert "SN2" not in hot.text
+    assert "CRITICAL drive SN2 lost" in lost.text
+    assert "\n\n\n" not in hot.text
+    assert letters.group([], "nas01", NOW) == []
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_has_words_for_several(event):
+    (letter,) = letters.group(
+        [notice("a", "told", event=event), notice("b", "told", event=event)], "nas01", NOW
+    )
+    assert letter.subject.startswith("nas01: ")
+    assert event in {"daily_report", "test"} or "messages" not in letter.subject
+
+
+def test_a_change_of_drives():
+    letter = letters.drive_change("nas01", "/mnt/d1 is full", OLD, NEW, NOW)
+    assert letter.subject == "nas01: plots now go to /mnt/d2, before: /mnt/d1"
+    assert letter.severity is W
+    shown = page(letter.html)
+    assert shown.seen <= {
+        "html", "head", "meta", "title", "style", "body", "table", "tr", "td", "span"
+    }  # fmt: skip
+    for part in ("/mnt/d1 is full", "ST16000NM001G", "SN1", "41 \u00b0C", "<b>WD</b> & co", "SN2", "PASS"):
+        assert part in shown.shown
+        assert part in letter.text
+    assert "prefers-color-scheme: dark" in letter.html
+    assert "\n\n\n" not in letter.text
+
+
+def test_a_change_to_no_drive_is_critical_and_one_from_none_is_not():
+    gone = letters.drive_change("nas01", "/mnt/d1 is full", OLD, None, NOW)
+    assert (gone.severity, gone.subject) == (C, "nas01: plots now go to no drive, before: /mnt/d1")
+    assert "plots stay on the plotters" in gone.text
+    assert "plots stay on the plotters" in page(gone.html).shown
+    first = letters.drive_change("nas01", "the first drive", None, NEW, NOW)
+    assert (first.severity, first.subject) == (W, "nas01: plots now go to /mnt/d2, before: no drive")
+    page(first.html)
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("nas01: 52 \u00b0C", "nas01: 52 C"),
+        ("d\u2019accord \u2192 z\u00fcrich \u2265 3", "d'accord -> zurich >= 3"),
+        ("a`b", "a'b"),
+        ("\u5bc6", "?"),
+        ("x" * 160, "x" * 160),
+        ("x" * 161, "x" * 157 + "..."),
+        ("[" * 80, "[" * 80),
+        ("[" * 81, "[" * 78 + "..."),
+    ],
+)
+def test_what_fits_an_sms(subject, text):
+    made = letters.sms(Letter("health", W, subject, ""))
+    assert made == text
+    assert made.isascii()
+
+
+def test_a_letter_is_the_same_after_the_outbox():
+    letter = Letter("health", C, "s \u00b0", "t\n", "<p>", (("cid", b"\x00\xff"),))
+    assert letters.from_json(letters.as_json(letter)) == letter
+
+
+@pytest.mark.parametrize("name", ["event", "severity", "subject", "text", "html", "images"])
+@pytest.mark.parametrize("value", [None, 1.5, [1]])
+def test_what_is_no_letter(name, value):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        letters.from_json(letters.as_json(Letter("health", C, "s", "t")) | {name: value})
+    broken = letters.as_json(Letter("health", C, "s", "t"))
+    del broken[name]
+    with pytest.raises(KeyError):
+        letters.from_json(broken)
