@@ -10,6 +10,7 @@ from pathlib import Path
 from manager_core import kinds, logs, settings
 from manager_core.channels import settings as channels
 from manager_core.settings import option, section, sections
+from plot_manager.limits import WatchLimits
 
 PROGRAM = "plot_manager"
 KEY_NAME = "ssh_key"
@@ -163,6 +164,7 @@ class Settings:
     plots: Plots = section(Plots)
     nas: tuple[Nas, ...] = sections(Nas)
     transfer: Transfer = section(Transfer)
+    watch: WatchLimits = section(WatchLimits)
     files: Files = section(Files)
     logs: logs.Logs = section(logs.Logs)
     email: channels.Email = section(channels.Email)

@@ -120,6 +120,12 @@ def test_each_kind_of_drive_is_read(rack, interface, kind, exit_status, expected
     assert found.read_at
 
 
+def test_the_exit_status_tells_of_a_failing_drive_that_passed(rack):
+    """Bit 3: the drive says DISK FAILING while the text above was still good."""
+    rack.add("sda", "sat:ata_healthy", 8)
+    assert read_one(rack, Disk("sda")).assessment == "FAIL"
+
+
 def test_seagates_packed_counters_are_unpacked_whole_or_printed_as_three(rack):
     rack.add("sda", "sat:ata_seagate")
     rack.add("sdb", "sat:ata_usb")
@@ -278,6 +284,22 @@ def test_a_plain_user_asks_by_sudo(open_folder, monkeypatch, sudo, state, words)
     child.reap(5)
     assert told[0] == state
     assert words in told[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "state"),
+    [
+        ("Read Device Identity failed: empty IDENTIFY data", 2, "unsupported"),
+        ("Read Device Identity failed: Input/output error", 2, "dead"),
+        ("SMART Disabled. Use option -s with argument 'on' to enable it.", 4, "unsupported"),
+    ],
+)
+def test_what_a_drive_that_tells_nothing_is(rack, said, status, state):
+    text = f"=== START ===\nDevice Model:     X\n{said}\n" if status == 4 else said
+    rack.tool.write_text(
+        f'#!/bin/sh\ncat <<"END"\nsmartctl 7.4\nCopyright (C)\n\n{text}\nEND\nexit {status}\n'
+    )
+    assert read_one(rack, Disk("sda")).state == state
 
 
 def test_permission_denied_is_not_a_dead_drive(rack):
