@@ -180,6 +180,7 @@ def test_a_real_drive(make_drive: Callable[..., Drive], tmp_path: Path) -> None:
     assert facts["totals"]["unusable"] == {"offline": 1}
     (room,) = [each for each in facts["drives"] if each["state"] != "offline"]
     assert facts["totals"]["free"] == room["free"] == other.free
+    assert facts["totals"]["total"] == room["total"]
     assert facts["totals"]["plots_possible"] == 1 + room["room_for"]
     drive.remove()
     assert "Nothing is mounted" in nas.run("offline", str(drive.mount))
