@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drive_manager.limits import PROGRAM_PATH, HealthLimits
+from drive_manager.report_settings import DailyReport
 from manager_core import kinds, logs, settings
 from manager_core.channels import settings as channels
 from manager_core.settings import option, section
@@ -220,6 +221,7 @@ class Settings:
     drives: Drives = section(Drives)
     receive: Receive = section(Receive)
     health: HealthLimits = section(HealthLimits)
+    report: DailyReport = section(DailyReport)
     files: Files = section(Files)
     logs: logs.Logs = section(logs.Logs)
     email: channels.Email = section(channels.Email)

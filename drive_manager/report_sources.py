@@ -1,0 +1,98 @@
+"""The facts of a report, from what was just observed, the state folder and the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from drive_manager import health_cache, ledger, life, rules_memory, temperatures, vitals, wasted
+from drive_manager.choose import choose, fit
+from drive_manager.identity import UNKNOWN
+from drive_manager.report_facts import Facts
+from drive_manager.settings import Settings
+from drive_manager.state import Known, Memory
+from drive_manager.tick import World
+from manager_core import alerts, files, notify
+from manager_core.alerts import Alert
+from manager_core.checks import K32_BYTES
+
+log = logging.getLogger(__name__)
+
+ALERTS = "alerts.json"  # in the state folder, as `alerts.as_json` writes it
+SENSOR_S = 5.0
+_ROWS = 10000
+
+
+def gather(settings: Settings, memory: Memory, world: World) -> Facts:
+    """Everything that a report needs. What cannot be read is left out, with a WARNING where it was read."""
+    state_folder = settings.files.state_folder
+    book = ledger.Ledger(state_folder / ledger.NAME)
+    size = world.plot_size or K32_BYTES
+    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives, world.unfit)
+    yesterday = world.now - timedelta(days=1)
+    counts, drives = book.counts(world.now), book.drives()
+    runs = [row for row in book.recent("runs", _ROWS, yesterday) if row["program"] == "drive_manager"]
+    return Facts(
+        host=notify.host(settings),
+        now=world.now,
+        fits=fit(world.drives, world.offline or {}, size, settings.drives, world.unfit),
+        choice=replace(choice, why=memory.why if choice.active == memory.active else choice.why),
+        plot_size=size,
+        size_known=bool(world.plot_size),
+        limits=settings.health,
+        counts=counts,
+        began=_earliest(drives),
+        vitals=vitals_of(settings, world),
+        missing=_missing(memory, world),
+        counters=rules_memory.load(state_folder).counters,
+        alerts=tuple(alerts.firing(_alerts(settings))),
+        wasted=wasted.look(world.drives, settings.drives.look_timeout_s),
+        runs=tuple(runs),
+        arrivals=tuple(book.recent("arrivals", _ROWS, yesterday)),
+        last_offers=book.last_offers(),
+        troubles=tuple(_troubles(settings, memory, book.fault)),
+    )
+
+
+def vitals_of(settings: Settings, world: World) -> dict[str, vitals.Vitals]:
+    """Serial, temperature and health of each drive by mount point; asks the sensors, not the disks."""
+    reading = health_cache.load(settings.files.state_folder)
+    identities = {drive.mount: world.identities.get(drive.mount, UNKNOWN) for drive in world.drives}
+    degrees: Mapping[str, int] = {}
+    if settings.health.temperatures:
+        disks = [disk.disk for each in identities.values() for disk in each.disks]
+        degrees, _ = temperatures.read(disks, {}, SENSOR_S)
+    return {mount: vitals.of(each, reading.drives, degrees) for mount, each in identities.items()}
+
+
+def _missing(memory: Memory, world: World) -> dict[str, Known]:
+    """The drives that were missing in the last run and are not back now."""
+    here = {drive.uuid for drive in world.drives if drive.uuid}
+    known = life.missing(memory.drives, world.offline)
+    return {key: each for key, each in known.items() if each.uuid not in here}
+
+
+def _alerts(settings: Settings) -> dict[str, Alert]:
+    try:
+        return alerts.from_json(files.read_json(settings.files.state_folder / ALERTS))
+    except files.UnreadableError as error:
+        log.warning("%s; the report has no alerts", error)
+        return {}
+
+
+def _earliest(drives: list[dict[str, object]]) -> datetime | None:
+    """When the ledger began: with the first sight of its first drive."""
+    return datetime.fromtimestamp(float(str(drives[0]["first_seen"])), timezone.utc) if drives else None
+
+
+def _troubles(settings: Settings, memory: Memory, ledger_fault: str) -> Iterator[str]:
+    """What is wrong with the program itself and is no alert."""
+    if ledger_fault:
+        yield ledger_fault
+    if memory.script_trouble:
+        yield memory.script_trouble
+    for name, (status, waiting) in notify.troubles(settings, settings.files.state_folder).items():
+        if status.tries and waiting:
+            yield f"[{name}] cannot be reached, {waiting:,} messages wait: {status.why}"
