@@ -205,6 +205,7 @@ def main() -> int:
         print(screen.paint(RED, f"demo: {error}"), file=sys.stderr)
         return 1
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the cleaning up
         stage.end()
     story.farewell()
     return 0
