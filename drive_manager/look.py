@@ -59,8 +59,9 @@ def look(
         drives.update((drive.mount, drive) for drive in seen)
         rest = rest[len(seen) :]
         if left is not None:
-            still[rest[0].point] = left
-            drives[rest[0].point] = _hanging(rest.pop(0))
+            mount = rest.pop(0)
+            still[mount.point] = left
+            drives[mount.point] = _hanging(mount)
     return Seen(
         tuple(drives[mount.point] for mount in found.mounts),
         found.passed_over,
