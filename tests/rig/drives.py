@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from rig import parts
@@ -98,7 +99,7 @@ class Drive:
         """Fill the drive with a file that leaves about `leave` bytes free; that file."""
         filler = self.folder / "somebody_elses_file"
         state = os.statvfs(self.folder)
-        with filler.open("wb") as file:
+        with filler.open("wb") as file, suppress(OSError):  # no space left: filled to the brim
             os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - leave))
         return filler
 
