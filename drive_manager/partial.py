@@ -181,7 +181,9 @@ class Partial:
     def record(self, pieces: Sequence[str]) -> None:
         """Make pieces held that were digested: sync the plot, then write and sync their digests. Raises OSError."""
         os.fdatasync(self.fd)
-        os.write(self._side, "".join(f"{piece}\n" for piece in pieces).encode())
+        rest = "".join(f"{piece}\n" for piece in pieces).encode()
+        while rest:  # on a full drive a part of it may still go in
+            rest = rest[os.write(self._side, rest) :]
         os.fdatasync(self._side)
         self.held.extend(pieces)
 
