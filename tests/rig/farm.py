@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -155,6 +155,14 @@ class Farm:
         file = self.nas_home / ".ssh/authorized_keys"
         file.write_text(f"{line}\n")
         os.chown(file, NAS_UID, NAS_UID)
+
+    def forget(self) -> None:
+        """Both hosts as before an installation: no settings, no key, nobody let in; host keys are known."""
+        for home in (self.plotter_home, self.nas_home):
+            shutil.rmtree(home / ".config")
+            shutil.rmtree(home / "plot_manager", ignore_errors=True)
+        for file in (self.key, self.key.with_suffix(""), self.nas_home / ".ssh/authorized_keys"):
+            file.unlink()
 
     def between(self, decide: Callable[[gobetween.Moment], str | None]) -> gobetween.Between:
         """A go-between for the talks while its `with` lasts; without one open the lines simply pass."""
@@ -335,8 +343,3 @@ class Farm:
 
 def _talked(done: subprocess.CompletedProcess[str]) -> Talked:
     return Talked(done.returncode, done.stdout, done.stderr)
-
-
-def quoted(args: Iterable[str | Path]) -> str:
-    """A command as a person would type it."""
-    return shlex.join(str(arg) for arg in args)
