@@ -95,7 +95,14 @@ def test_patterns(path: str, pattern: str, expected: bool) -> None:
 
 
 def test_natural_order() -> None:
-    names = ["/mnt/b/drive1", "/mnt/a/drive10", "/mnt/a/drive2", "/mnt/a2/drive1", "/mnt/a10/x", "/mnt/a/drive"]
+    names = [
+        "/mnt/b/drive1",
+        "/mnt/a/drive10",
+        "/mnt/a/drive2",
+        "/mnt/a2/drive1",
+        "/mnt/a10/x",
+        "/mnt/a/drive",
+    ]
     assert sorted(names, key=mounts.natural) == [
         "/mnt/a/drive",
         "/mnt/a/drive2",
@@ -205,7 +212,9 @@ def test_plots_in_flight_on_folders_of_one_device_count_for_each(tmp_path: Path)
 
 
 def test_facts_survive_json() -> None:
-    drive = drives.Drive("/m", "8:1", "s", "xfs", "u", 9, 8, 7, (drives.PartialFacts("x", 1, 2, 3, 4.5),), "p")
+    drive = drives.Drive(
+        "/m", "8:1", "s", "xfs", "u", 9, 8, 7, (drives.PartialFacts("x", 1, 2, 3, 4.5),), "p"
+    )
     assert drives.Drive.from_json(json.loads(json.dumps(drive.as_json()))) == drive
 
 
