@@ -23,7 +23,9 @@ from manager_core.talk import Talk, TalkOver, TalkSilent
 from manager_core.wire import (
     PROTOCOL,
     Check,
+    Done,
     Hello,
+    Kept,
     Message,
     Offer,
     Refused,
@@ -190,6 +192,9 @@ class Passing:
         self._talk, self._offer, self._settings = talk, offer, settings
         self._step = Step("looking", 0, 0, waits=False)
         self._moved = self._told = time.monotonic()
+        self._all_said = (
+            False  # what comes now belongs to the next plot: it waits until the child has tidied up
+        )
 
     def watch(self, work: Callable[[Link], None]) -> End:
         """Run the child to its end. Raises TalkOver or TalkSilent when the plotter is gone; the child is ended then."""
@@ -199,7 +204,7 @@ class Passing:
                 self._wait(child.link)
                 if _speaks(child.link) and self._from_child(child.link.receive(None)):
                     return End()
-                if _speaks(self._talk):
+                if not self._all_said and _speaks(self._talk):
                     self._from_plotter(child.link)
                 if (end := self._overdue()) is not None:
                     return end
@@ -210,14 +215,17 @@ class Passing:
             self._part(child)
 
     def _wait(self, link: Link) -> None:
-        if not link.waiting and not self._talk.waiting:
-            select.select([link.fileno(), self._talk.fileno()], [], [], 1.0)
+        ends: list[Link | Talk] = [link] if self._all_said else [link, self._talk]
+        if not any(end.waiting for end in ends):
+            select.select(ends, [], [], 1.0)
 
     def _from_child(self, value: object) -> bool:
         """Act on what the child sent; True when it was its last word."""
         assert isinstance(value, dict)
         if "say" in value:
-            self._talk.say(decode(value["say"].encode()))
+            message = decode(value["say"].encode())
+            self._all_said |= isinstance(message, Kept | Refused)
+            self._talk.say(message)
             self._moved = self._told = time.monotonic()
         elif "step" in value:
             step = Step(**value["step"])
@@ -237,6 +245,7 @@ class Passing:
         if message.transfer != self._offer.transfer:
             self._talk.say(Refused(message.transfer, "busy", "one plot at a time in a talk", BUSY_RETRY_S))
             return
+        self._all_said |= isinstance(message, Done)
         link.send({"heard": encode(message).decode()})
 
     def _overdue(self) -> End | None:
