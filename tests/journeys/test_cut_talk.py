@@ -60,6 +60,7 @@ def _victims(farm: Farm, victim: str) -> list[Process]:
         "plotter": farm.senders,
         "ssh": farm.ssh_clients,
         "receiver": farm.receivers,
+        "worker": farm.workers,
         "netcat": farm.netcats,
     }[victim]()
 
@@ -190,7 +191,7 @@ def _cut_in_mid_stream(farm: Farm, plot: Path, cut: Callable[[], None]) -> None:
     farm.plotter.limit_rate("")
 
 
-@pytest.mark.parametrize("victim", [*VICTIMS, "netcat"])
+@pytest.mark.parametrize("victim", [*VICTIMS, "worker", "netcat"])
 def test_cut_in_mid_stream_and_resumed(farm: Farm, victim: str) -> None:
     size = 4 * PIECE - 12345
     plot = farm.give([realplots.fabricate_v1(farm.plots / "plot-k32-large.plot", size)])[0]

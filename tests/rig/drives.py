@@ -7,6 +7,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from rig import parts
 from rig.hosts import Host
 
@@ -90,8 +92,8 @@ class Drive:
 
     def slow_down(self, bytes_per_s: int) -> None:
         """Limit how fast the drive takes writes; 0 lifts the limit. Skips without cgroup v1's blkio."""
-        if not BLKIO.exists():
-            parts.missing(f"a slow drive needs cgroup v1 ({BLKIO} is not there)")
+        if not BLKIO.exists():  # kernels differ: no fault of a machine
+            pytest.skip(f"a slow drive needs cgroup v1 ({BLKIO} is not there)")
         number = Path(self.device).stat().st_rdev
         BLKIO.write_text(f"{os.major(number)}:{os.minor(number)} {bytes_per_s}\n")
 

@@ -279,15 +279,24 @@ class Farm:
 
     def receivers(self) -> list[Process]:
         """The NAS's receivers, without the children they forked (those come by the same name)."""
+        found = self._receiving()
+        pids = {process.pid for process in found}
+        return [process for process in found if process.parent not in pids]
+
+    def workers(self) -> list[Process]:
+        """The children of the NAS's receivers."""
+        found = self._receiving()
+        pids = {process.pid for process in found}
+        return [process for process in found if process.parent in pids]
+
+    def _receiving(self) -> list[Process]:
         words = (f"{PROGRAMS}/drive_manager", " receive ")
         found = [
             p
             for p in self.nas.processes()
             if p.program != "sh" and all(word in f"{p.line} " for word in words)
         ]
-        found = [process for process in found if "gobetween" not in process.line]
-        pids = {process.pid for process in found}
-        return [process for process in found if process.parent not in pids]
+        return [process for process in found if "gobetween" not in process.line]
 
     def netcats(self) -> list[Process]:
         """The NAS's netcats."""
