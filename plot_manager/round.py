@@ -207,8 +207,6 @@ class Round:
         if retry_at > patient_until:
             log.info("No NAS has a free place for %s now; the next run tries again", verdict.path.name)
             return False
-        for target in self._targets:  # a NAS gives up on a talk in which nothing is said
-            target.close()
         time.sleep(max(0.0, retry_at - time.monotonic()))
         return True
 
