@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rig.hanging import Hanging
+from rig.waits import wait_for
 
 from drive_manager import cli, state
+from drive_manager.apart import alive
 from drive_manager.partial import Partial
 from drive_manager.place import drive_lock
 from manager_core.locks import Lock
@@ -108,6 +111,8 @@ def test_a_run_and_a_quiet_run(nas: Nas) -> None:
     nas.tick()
     assert _written(nas.base / "pm") == files, "a quiet run writes nothing but its log line"
     assert nas.log.count("\n") == lines + 1
+    assert nas.log.count("First look: 2 drives") == 1
+    assert "New drive" not in nas.log
     assert "DEBUG Nothing changed: 2 drives" in nas.log.splitlines()[-1]
 
 
@@ -189,7 +194,7 @@ def test_a_memory_that_cannot_be_read_is_begun_anew(nas: Nas, text: str) -> None
 def test_a_hand_edit_holds_until_the_next_tick(nas: Nas) -> None:
     nas.tick()
     before = nas.script
-    (nas.base / "pm/receive_plot.sh").write_text("#!/bin/sh\nexec true\n")
+    (nas.base / "pm/receive_plot.sh").write_text(f"{before}# an edit\n")
     assert "FIX  receive script" in nas.run("check").stdout
     nas.tick()
     assert nas.script == before
@@ -201,6 +206,26 @@ def test_a_second_tick_exits_at_once(nas: Nas) -> None:
     with Lock(nas.state / "locks/run.lock"):
         nas.tick()
     assert "DEBUG Another run of drive_manager has been under way" in nas.log.splitlines()[-1]
+
+
+@pytest.mark.root
+def test_a_hanging_drive_costs_its_timeout_once_and_is_told_once(nas: Nas, tmp_path: Path) -> None:
+    hanging = Hanging(tmp_path / "mnt/drive3")
+    try:
+        nas.ini(mounted_only="yes", file_systems="fuse", look_timeout_s="1")
+        nas.tick(code=1, errors=1)
+        before = json.loads((nas.state / "state.json").read_text())["hung"]
+        assert list(before) == [str(hanging.point)]
+        nas.tick(code=1)
+        assert json.loads((nas.state / "state.json").read_text())["hung"] == before
+        assert nas.log.count("drive3 is not written to: it does not answer") == 1
+        hanging.answer()
+        child = before[str(hanging.point)]
+        wait_for(lambda: not alive(child["pid"], child["started"]), "the child to come back")
+        nas.tick(code=1)
+        assert json.loads((nas.state / "state.json").read_text())["hung"] == {}
+    finally:
+        hanging.end()
 
 
 def test_a_script_that_cannot_be_written_is_one_error(nas: Nas) -> None:
