@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,13 @@ def look_at(settings: Drives, mount: Mount, uuids: dict[str, str] | None = None)
     try:
         folder = open_drive(settings, mount.point, make=False, expected=mount)
     except DriveGone as gone:
-        return _replaced(drive, problem=str(gone))
+        return replace(drive, problem=str(gone))
     except OSError as error:
-        return _replaced(drive, problem=f"{error.strerror or error}: {error.filename or mount.point}")
+        return replace(drive, problem=f"{error.strerror or error}: {error.filename or mount.point}")
     try:
         return _facts(settings, drive, mount, folder)
     except OSError as error:
-        return _replaced(drive, problem=f"it cannot be read ({error.strerror or error}); look at dmesg")
+        return replace(drive, problem=f"it cannot be read ({error.strerror or error}); look at dmesg")
     finally:
         os.close(folder)
 
@@ -187,7 +187,7 @@ def _facts(settings: Drives, drive: Drive, mount: Mount, folder: int) -> Drive:
     problem = mount.read_only
     if not problem and not os.access(".", os.W_OK, dir_fd=folder):
         problem = "it cannot be written by this user; check the owner of its folder, and dmesg"
-    return _replaced(
+    return replace(
         drive,
         total=room.f_blocks * room.f_frsize,
         free=room.f_bavail * room.f_frsize,
@@ -264,7 +264,3 @@ def _as_mount(point: str) -> Mount:
         raise DriveGone(f"{point} is not a folder")
     device = f"{os.major(facts.st_dev)}:{os.minor(facts.st_dev)}"
     return Mount(point, device, "/", "folder", point, frozenset())
-
-
-def _replaced(drive: Drive, **changes: Any) -> Drive:
-    return Drive(**{**{name: getattr(drive, name) for name in drive.__dataclass_fields__}, **changes})
