@@ -137,7 +137,7 @@ def _pump(
 ) -> tuple[str, Message | None]:
     position, moved = offset, time.monotonic()
     while position < source.size:
-        readable, writable, _ = select.select([talk], [connection], [], 1.0)
+        readable, writable, _ = select.select([talk], [connection], [], 0.0 if talk.waiting else 1.0)
         if readable or talk.waiting:
             message = talk.hear(idle_timeout_s)
             if not isinstance(message, Working):
