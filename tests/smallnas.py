@@ -170,6 +170,8 @@ def hear():
     line = sys.stdin.readline()
     if not line:
         sys.exit(0)
+    if json.loads(line)["verb"] == "WORKING":
+        return hear()
     heard.update(json.loads(line))
     return json.loads(line)
 def say(verb, **fields):
@@ -186,7 +188,8 @@ def take(during=None):
             count += len(chunk)
         return count
 say("HELLO", protocol=1, release="lie")
-hear()
+hear()  # HELLO
+hear()  # the first OFFER
 '''
 
 
