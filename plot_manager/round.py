@@ -81,8 +81,9 @@ class Round:
         patient_until = time.monotonic() + self.settings.transfer.patience_s
         try:
             while (verdict := self._next()) is not None:
-                if self._offer_around(verdict):
-                    patient_until = time.monotonic() + self.settings.transfer.patience_s
+                if self._is_ready(verdict):
+                    if self._offer_around(verdict):
+                        patient_until = time.monotonic() + self.settings.transfer.patience_s
                 elif not self._wait(verdict, patient_until):
                     break
         finally:
@@ -97,11 +98,12 @@ class Round:
         found = waiting.look(self.settings, rehearsal=self.rehearsal)
         self.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
         fresh = [verdict for verdict in found.complete if _key(verdict) not in self._tried]
+        return next(filter(self._is_ready, fresh), None) or next(filter(self._hopeful, fresh), None)
+
+    def _is_ready(self, verdict: Verdict) -> bool:
+        """Whether there is a NAS to offer this plot to now."""
         now = time.monotonic()
-        ready = (
-            verdict for verdict in fresh if any(target.takes(_size(verdict), now) for target in self._targets)
-        )
-        return next(ready, None) or next(filter(self._hopeful, fresh), None)
+        return any(target.takes(_size(verdict), now) for target in self._targets)
 
     def _hopeful(self, verdict: Verdict) -> list[Target]:
         """Each NAS that may take this plot yet in this run."""
@@ -200,10 +202,7 @@ class Round:
 
     def _wait(self, verdict: Verdict, patient_until: float) -> bool:
         """Wait for the first busy NAS; False when nothing more can be hoped for in this run."""
-        hopeful = self._hopeful(verdict)
-        if not hopeful:
-            return True  # none takes this plot; a smaller one may fit
-        retry_at = min(target.retry_at for target in hopeful)
+        retry_at = min(target.retry_at for target in self._hopeful(verdict))
         if retry_at > patient_until:
             log.info("No NAS has a free place for %s now; the next run tries again", verdict.path.name)
             return False
