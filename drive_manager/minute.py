@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
-from manager_core.locks import Lock
+from manager_core.locks import Lock, held_for
 
 log = logging.getLogger(__name__)
 
@@ -78,18 +77,6 @@ def plot_size(settings: Settings) -> int:
     """The size of a plot to reckon with, in bytes; 0 while none was offered and none is configured."""
     sizes = () if settings.drives.plot_size else sizes_offered(settings.files.state_folder, time.time())
     return settings.drives.plot_size or min(sizes, default=0)
-
-
-def held_for(path: Path) -> float:
-    """For how many seconds the process that holds a lock has run, by /proc/locks; 0 when unknown."""
-    try:
-        inode = path.stat().st_ino
-        holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        pid = next(int(words[4]) for words in holders if words[5].endswith(f":{inode}"))
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> int:

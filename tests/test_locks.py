@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from rig.waits import wait_for
+
 from drive_manager.apart import Child, Link
-from manager_core.locks import Busy, Lock, free_inherited, is_free
+from manager_core.locks import Busy, Lock, free_inherited, held_for, is_free
 
 HOLD = """
 import sys, pathlib
@@ -131,3 +133,15 @@ def test_free_inherited_closes_the_descriptor(tmp_path: Path) -> None:
     free_inherited()
     assert len(list(Path("/proc/self/fd").iterdir())) == count - 1
     assert not lock.held
+
+
+def test_for_how_long_the_holder_has_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    assert held_for(path) == 0
+    with holder(path) as other:
+        assert first_line(other) == "True"
+        before, began = held_for(path), time.monotonic()
+        assert 0 < before < 60
+        wait_for(lambda: held_for(path) > before, "time to pass")
+        assert held_for(path) - before <= time.monotonic() - began + 0.05
+    assert held_for(path) == 0, "nobody holds it"
