@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from rig.waits import wait_for
 
 from drive_manager.apart import Child, Link
