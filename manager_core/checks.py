@@ -40,7 +40,7 @@ def packages(modules: Sequence[str], python: str) -> Line:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001  a broken package may raise anything at import
+        except Exception as error:
             log.debug("%s cannot be imported", module, exc_info=True)
             broken[module] = str(error).partition("\n")[0] or type(error).__name__
     if not broken:

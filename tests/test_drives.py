@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -372,6 +373,31 @@ def test_a_hanging_drive_stops_nothing(make_drive: Callable[..., Drive], hanging
     after = look(settings, dict(again.hung))
     assert after.hung == ()
     assert "dmesg" in after.drives[1].problem or "connected" in after.drives[1].problem
+
+
+@root
+def test_any_number_of_hanging_drives_costs_two_deadlines(
+    make_drive: Callable[..., Drive], tmp_path: Path
+) -> None:
+    well = [make_drive("drive01"), make_drive("drive99")]
+    hanging = [Hanging(tmp_path / f"mnt/drive{number:02}") for number in range(10, 22)]
+    settings = settings_for(well[0], file_systems=("ext4", "fuse"), look_timeout_s=1)
+    try:
+        began_s = time.monotonic()
+        seen = look(settings, {})
+        took_s = time.monotonic() - began_s
+        assert took_s < 5, "one deadline after the other would be twelve seconds"
+        assert [drive.problem for drive in seen.drives] == ["", *[HANGS] * 12, ""]
+        assert seen.drives[-1].total == third_total(well[1])
+        assert [point for point, _ in seen.hung] == [str(each.point) for each in hanging]
+        assert len({child.pid for _, child in seen.hung}) == 12, "each has a child of its own"
+        assert all(alive(child.pid, child.started) for _, child in seen.hung)
+        began_s = time.monotonic()
+        assert look(settings, dict(seen.hung)).hung == seen.hung
+        assert time.monotonic() - began_s < 1, "they are left alone"
+    finally:
+        for each in hanging:
+            each.end()
 
 
 def third_total(drive: Drive) -> int:
