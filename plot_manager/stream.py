@@ -142,6 +142,7 @@ def _pump(
             message = talk.hear(idle_timeout_s)
             if not isinstance(message, Working):
                 return "", message
+            moved = time.monotonic()  # its drive is slow: that is being heard from
         if writable:
             sent, fault = _chunk(connection, source, position)
             if fault:

@@ -115,7 +115,7 @@ def test_an_address_that_is_not_the_nas_is_refused_in_words(nas: SmallNas) -> No
     with Caller(nas.script) as caller:
         caller.ask(OFFER, Holds)
         refused = caller.ask(Send("t", 0, "192.0.2.1"), Refused)
-        assert refused.code == "failed"
+        assert refused.code == "address"
         assert "192.0.2.1" in refused.why
         assert "`addresses` on the plotter" in refused.why
 

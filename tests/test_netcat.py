@@ -16,7 +16,7 @@ from rig.sshd import free_port
 from rig.waits import wait_for
 
 from drive_manager.apart import Child, Link, alive, started_at
-from drive_manager.errors import NetcatError
+from drive_manager.errors import AddressError, NetcatError
 from drive_manager.netcat import (
     Listener,
     Netcat,
@@ -182,7 +182,7 @@ def test_each_transfer_has_its_port_until_netcat_is_reaped(tool: Netcat, output:
 def test_an_address_that_is_not_ours(tool: Netcat, output: int, tmp_path: Path) -> None:
     began = time.monotonic()
     with (
-        pytest.raises(NetcatError, match=r"192\.0\.2\.1, ports .*`addresses` on the plotter"),
+        pytest.raises(AddressError, match=r"192\.0\.2\.1 .*`addresses` on the plotter"),
         listening(tool, "192.0.2.1", ports(50), tmp_path / "locks", output, LIMIT),
     ):
         pytest.fail("nothing can listen there")

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from smallnas import SmallNas
+from smallnas import SmallNas, offer
 
 from drive_manager import place
+from drive_manager.apart import Link
 from drive_manager.drives import Drive
 from drive_manager.search import Found, Spot
-from drive_manager.voice import Refusal
+from drive_manager.voice import Refusal, Voice
 from manager_core.locks import is_free
 
 SIZE = 100
+
+
+@pytest.fixture
+def voice() -> Iterator[Voice]:
+    ours, theirs = socket.socketpair()
+    yield Voice(Link(ours), offer(b"x" * SIZE))
+    ours.close()
+    theirs.close()
 
 
 def spots(text: str) -> Found:
@@ -77,35 +88,35 @@ def of(nas: SmallNas, room: int = SIZE) -> Found:
     return Found((), tuple(Spot(Drive(str(d), "8:1", str(d), "folder"), room, 0) for d in nas.drives), (), ())
 
 
-def test_a_drive_is_taken_for_one_plot_at_a_time(tmp_path: Path) -> None:
+def test_a_drive_is_taken_for_one_plot_at_a_time(tmp_path: Path, voice: Voice) -> None:
     nas = SmallNas(tmp_path, drives=2)
     allowed = [str(drive) for drive in nas.drives]
     locks = [place.drive_lock(nas.state, mount) for mount in allowed]
-    with place.taken(of(nas), allowed, 4, SIZE, nas.settings) as first:
+    with place.taken(voice, of(nas), allowed, 4, SIZE, nas.settings) as first:
         assert first.mount == allowed[0]
         assert os.path.samestat(os.fstat(first.folder), nas.drives[0].stat())
         assert [is_free(lock) for lock in locks] == [False, True]
-        with place.taken(of(nas), allowed, 4, SIZE, nas.settings) as second:
+        with place.taken(voice, of(nas), allowed, 4, SIZE, nas.settings) as second:
             assert second.mount == allowed[1]
             with (
                 pytest.raises(Refusal, match="2 of at most 4"),
-                place.taken(of(nas), allowed, 4, SIZE, nas.settings),
+                place.taken(voice, of(nas), allowed, 4, SIZE, nas.settings),
             ):
                 pytest.fail("both are taken")
         with (
             pytest.raises(Refusal, match="1 of at most 1"),
-            place.taken(of(nas), allowed, 1, SIZE, nas.settings),
+            place.taken(voice, of(nas), allowed, 1, SIZE, nas.settings),
         ):
             pytest.fail("one at once")
     assert all(is_free(lock) for lock in locks)
     assert is_free(nas.state / "locks" / "choose.lock")
 
 
-def test_a_drive_that_cannot_be_opened_is_not_kept(tmp_path: Path) -> None:
+def test_a_drive_that_cannot_be_opened_is_not_kept(tmp_path: Path, voice: Voice) -> None:
     nas = SmallNas(tmp_path)
     found, mount = of(nas), str(nas.drives[0])
     nas.drives[0].rmdir()
-    with pytest.raises(FileNotFoundError), place.taken(found, [mount], 1, SIZE, nas.settings):
+    with pytest.raises(FileNotFoundError), place.taken(voice, found, [mount], 1, SIZE, nas.settings):
         pytest.fail("it is gone")
     assert is_free(place.drive_lock(nas.state, mount))
 
