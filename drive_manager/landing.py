@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.05
 LINGER_S = 2.0
+STALLED_S = 0.5
 STRANGER_S = 20.0
 SOON_S = 1
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -128,7 +129,7 @@ class Landing:
                 size, moved = now_size, time.monotonic()
             quiet_s = time.monotonic() - moved
             # Bytes that netcat does not take: it is the drive that is slow, not the plotter.
-            drive = quiet_s > LINGER_S and not ended and netcat.is_backed_up(listener.port)
+            drive = quiet_s > STALLED_S and not ended and netcat.is_backed_up(listener.port)
             self._step("writing to the drive" if drive else "receiving", size, waits=not drive)
             if follower.error is not None:
                 raise follower.error

@@ -123,14 +123,33 @@ def test_a_rehearsal_that_fails_leaves_nothing_either(nas: SmallNas, message: Do
 
 
 def test_what_a_killed_rehearsal_left_is_removed_by_the_next(nas: SmallNas) -> None:
-    (nas.drives[0] / "plot_manager_test").mkdir()
-    (nas.drives[0] / "plot_manager_test" / f"{NAME}.tmp").write_bytes(b"x" * 50)
+    folder = nas.drives[0] / "plot_manager_test"
+    folder.mkdir()
+    left = folder / f"{NAME}.tmp"
+    left.write_bytes(b"x" * 50)
+    (folder / f"{NAME}.pieces.tmp").write_text(sidecar_header(NAME, len(DATA), left.stat().st_ino))
     with Caller(nas.script) as caller:
         assert caller.ask(rehearsal(), Holds).pieces == ()
         caller.stream(DATA, rehearsal())
         caller.ask(sent(DATA, rehearsal()), Kept)
         caller.ask(Check("c"), Checked)
     assert nas.names() == [NAME]
+
+
+@pytest.mark.parametrize("name", [NAME, "plot-k32-mine.plot", "notes.txt"])
+def test_a_rehearsal_removes_nothing_that_is_not_its_own(nas: SmallNas, name: str) -> None:
+    folder = nas.drives[0] / "plot_manager_test"
+    folder.mkdir()
+    (folder / name).write_bytes(b"mine")
+    with Caller(nas.script) as caller:
+        if name == NAME:
+            assert caller.ask(rehearsal(), Refused).code == "conflict"
+        else:
+            caller.ask(rehearsal(), Holds)
+            caller.stream(DATA, rehearsal())
+            caller.ask(sent(DATA, rehearsal()), Kept)
+        caller.ask(Check("c"), Checked)
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, b"mine")]
 
 
 def test_a_rehearsal_does_not_follow_a_link(nas: SmallNas, tmp_path: Path) -> None:
