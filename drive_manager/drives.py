@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.settings import Drives
 
 PARTIAL = ".tmp"
+SIDECAR = ".pieces.tmp"  # partial.py has the same; it is not imported in a quiet minute
 
 __all__ = (
     "Drive",
@@ -92,7 +93,11 @@ class Drive:
 
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON-able values."""
-        return asdict(self)
+        return {
+            **vars(self),
+            "partials": [vars(each) for each in self.partials],
+            "lone": [vars(each) for each in self.lone],
+        }
 
     @staticmethod
     def from_json(facts: dict[str, Any]) -> Drive:
@@ -173,8 +178,6 @@ def _in_flight(folder: int, names: Sequence[str]) -> tuple[tuple[PartialFacts, .
     there = frozenset(name for name in names if name.endswith(PARTIAL))
     if not there:
         return (), ()
-    from drive_manager.partial import SIDECAR
-
     partials: list[PartialFacts] = []
     lone: list[Lone] = []
     for name in sorted(name[: -len(SIDECAR)] for name in there if name.endswith(SIDECAR)):

@@ -80,6 +80,15 @@ def still_there(settings: Drives, point: str, folder: int, mountinfo: Path = MOU
         raise DriveGone(f"{point} is not the drive any more that it was when the transfer began")
 
 
+def exists(folder: int, name: str) -> bool:
+    """Whether an open folder has a file of this name. Raises OSError when that cannot be told."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def as_mount(point: str) -> Mount:
     """A folder that counts as a drive in a trial without mounts. Raises DriveGone, OSError."""
     facts = os.lstat(point)

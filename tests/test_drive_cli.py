@@ -249,7 +249,8 @@ def test_leftover_signs_go_and_live_ones_stay(nas: Nas) -> None:
     assert [(each["plot"], each["drive"]) for each in transfers] == [("live.plot", str(nas.drive(2)))]
 
 
-def _partial(folder: Path, name: str, *, pieces: int, age_days: float) -> None:
+def _partial(folder: Path, name: str, *, pieces: int = 0) -> None:
+    folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     partial = Partial(descriptor, name, 1000, "xxh3-128")
     partial.prepare(0)
@@ -257,43 +258,108 @@ def _partial(folder: Path, name: str, *, pieces: int, age_days: float) -> None:
     partial.record(["a" * 32] * pieces)
     partial.close()
     os.close(descriptor)
-    then = time.time() - age_days * 86400
-    os.utime(folder / f"{name}.tmp", (then, then))
+
+
+def _let_pass(nas: Nas, days: float, *names: str) -> None:
+    """As if these had been seen unchanged for so many days longer."""
+    path = nas.state / "state.json"
+    memory = json.loads(path.read_text())
+    for key, wait in memory["waits"].items():
+        wait["age_s"] += days * 86400 if Path(key).name in names else 0
+    path.write_text(json.dumps(memory))
 
 
 def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
     folder = nas.drive(1)
-    nas.tick()
-    _partial(folder, "old.plot", pieces=0, age_days=8)
-    _partial(folder, "young.plot", pieces=0, age_days=6)
-    _partial(folder, "whole.plot", pieces=1, age_days=80)
-    _partial(folder, "taken.plot", pieces=0, age_days=8)
+    for name in ("old.plot", "young.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot"):
+        _partial(folder, name, pieces=int(name == "whole.plot"))
+    (folder / "lone.plot.tmp").unlink()
+    (folder / "busy.plot.tmp").unlink()
     (folder / "foreign.plot.tmp").touch()
-    os.utime(folder / "foreign.plot.tmp", (0, 0))
-    with Lock(state.plot_lock(nas.state, "taken.plot")):
-        nas.tick()
-        nas.tick()
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "foreign.plot.tmp",
-        "taken.plot.pieces.tmp",
-        "taken.plot.tmp",
-        "whole.plot.pieces.tmp",
-        "whole.plot.tmp",
-        "young.plot.pieces.tmp",
-        "young.plot.tmp",
-    ]
-    assert nas.log.count("whole.plot.tmp holds every byte") == 1
-    assert nas.log.count("Removed ") == 1
+    (folder / "foreign.plot2.pieces.tmp").write_text("of somebody else")
+    foreign = ["foreign.plot.tmp", "foreign.plot2.pieces.tmp"]
     nas.tick()
-    assert not (folder / "taken.plot.tmp").exists()
+    _let_pass(nas, 8, "old.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot", "foreign.plot2")
+    _let_pass(nas, 6, "young.plot")
+    with Lock(state.plot_lock(nas.state, "taken.plot")), Lock(state.plot_lock(nas.state, "busy.plot")):
+        nas.tick()
+        nas.tick()
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "busy.plot.pieces.tmp",
+            *foreign,
+            "taken.plot.pieces.tmp",
+            "taken.plot.tmp",
+            "whole.plot.pieces.tmp",
+            "whole.plot.tmp",
+            "young.plot.pieces.tmp",
+            "young.plot.tmp",
+        ]
+    assert nas.log.count("whole.plot.tmp holds every byte") == 1
+    assert nas.log.count("Removed ") == 2
+    nas.tick()
+    left = {path.name for path in folder.iterdir()}
+    assert left.isdisjoint({"taken.plot.tmp", "busy.plot.pieces.tmp"})
+    assert left >= {*foreign, "whole.plot.tmp"}
+
+
+@pytest.mark.parametrize("days", [-3000, -80, 80])
+def test_a_wall_clock_that_jumps_sweeps_nothing(nas: Nas, days: float) -> None:
+    folder = nas.drive(1)
+    _partial(folder, "x.plot")
+    then = time.time() + days * 86400
+    os.utime(folder / "x.plot.tmp", (then, then))  # so it looks when the clock was set in between
+    nas.tick()
+    files = _written(nas.base / "pm")
+    nas.tick()
+    assert (folder / "x.plot.tmp").exists()
+    assert _written(nas.base / "pm") == files, "a quiet run writes nothing, also with a plot in flight"
 
 
 def test_nothing_is_swept_from_a_drive_that_is_being_written(nas: Nas) -> None:
+    _partial(nas.drive(1), "old.plot")
     nas.tick()
-    _partial(nas.drive(1), "old.plot", pieces=0, age_days=8)
+    _let_pass(nas, 8, "old.plot")
     with Lock(drive_lock(nas.state, str(nas.drive(1)))):
         nas.tick()
     assert (nas.drive(1) / "old.plot.tmp").exists()
+
+
+def test_a_plot_that_goes_on_is_not_swept(nas: Nas) -> None:
+    _partial(nas.drive(1), "old.plot")
+    nas.tick()
+    _let_pass(nas, 8, "old.plot")
+    os.utime(nas.drive(1) / "old.plot.tmp", (1, 1))
+    nas.tick()
+    assert (nas.drive(1) / "old.plot.tmp").exists()
+
+
+REHEARSED: dict[str, tuple[tuple[str, ...], bool]] = {
+    "killed before it began": ((), True),
+    "killed in the stream": (("x.plot.tmp", "x.plot.pieces.tmp"), True),
+    "killed when it had its final name": (("x.plot", "x.plot.pieces.tmp"), True),
+    "somebody's file": (("x.plot.tmp", "x.plot.pieces.tmp", "notes.txt"), False),
+    "somebody's plot": (("x.plot.tmp", "x.plot.pieces.tmp", "y.plot"), False),
+    "somebody's part": (("y.plot.tmp",), False),
+}
+
+
+@pytest.mark.parametrize("case", REHEARSED)
+def test_what_a_killed_rehearsal_left_goes(nas: Nas, case: str) -> None:
+    names, goes = REHEARSED[case]
+    folder = nas.drive(2) / "plot_manager_test"
+    _partial(folder, "x.plot")
+    (folder / "x.plot").write_text("x")
+    for name in {path.name for path in folder.iterdir()} - set(names):
+        (folder / name).unlink()
+    for name in set(names) - {path.name for path in folder.iterdir()}:
+        (folder / name).write_text("x")
+    with Lock(nas.state / "locks/rehearsal.lock"):
+        nas.tick()
+        assert sorted(path.name for path in folder.iterdir()) == sorted(names), "a rehearsal is under way"
+    nas.tick()
+    assert folder.exists() is not goes
+    assert nas.log.count(f"Removed {folder}: a rehearsal") == goes
+    assert goes or sorted(path.name for path in folder.iterdir()) == sorted(names)
 
 
 def test_offline_and_online(nas: Nas) -> None:

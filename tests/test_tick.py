@@ -9,11 +9,10 @@ from datetime import datetime, timezone
 import pytest
 
 from drive_manager.choose import Outcome
-from drive_manager.drives import Drive, PartialFacts
+from drive_manager.drives import Drive
 from drive_manager.marks import Mark
 from drive_manager.settings import Drives
 from drive_manager.state import Memory
-from drive_manager.sweep import stale
 from drive_manager.tick import Decision, Message, World, decide
 
 SIZE = 100
@@ -147,14 +146,3 @@ def test_offline_hands_over() -> None:
     minutes = story(world(drive(1), drive(2)), world(drive(1), drive(2), offline={"/mnt/drive1": mark}))
     assert minutes[1].choice.active == ("/mnt/drive2",)
     assert "offline since today: cable" in said(minutes[1])[0][1]
-
-
-DAY_S = 86400
-PARTIALS = [(8 * DAY_S, "", True), (6 * DAY_S, "", False), (8 * DAY_S, "dead", False)]
-
-
-@pytest.mark.parametrize(("age_s", "problem", "expected"), PARTIALS)
-def test_stale(age_s: float, problem: str, expected: bool) -> None:
-    partial = PartialFacts("x.plot", 10, 10, 0, 10_000_000.0 - age_s)
-    found = stale([replace(drive(1, problem=problem), partials=(partial,))], 7, 10_000_000.0)
-    assert found == ([("/mnt/drive1", partial)] if expected else [])
