@@ -7,7 +7,7 @@ from typing import Any
 
 from manager_core.locks import is_free
 from manager_core.plots import Verdict
-from plot_manager import waiting
+from plot_manager import sign, waiting
 from plot_manager.finished import Finished
 from plot_manager.nas import login
 from plot_manager.settings import Settings
@@ -17,7 +17,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """Print what waits, what is under way and what is passed over."""
     found = waiting.look(settings, remember=False)
     running = not is_free(settings.files.state_folder / "locks" / "plot_manager.lock")
-    in_flight = _in_flight(settings) if running else []
+    in_flight = sign.lines(settings.files.transfer_job_running) if running else []
     if as_json:
         print(json.dumps(_facts(settings, found, in_flight, running=running), indent=1))
         return 0
@@ -39,13 +39,6 @@ def status(settings: Settings, *, as_json: bool) -> int:
         "\n".join(in_flight) or ("A run is under way" if running else "No run is under way"), markup=False
     )
     return 0
-
-
-def _in_flight(settings: Settings) -> list[str]:
-    try:
-        return settings.files.transfer_job_running.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
 
 
 def _facts(settings: Settings, found: Finished, in_flight: list[str], *, running: bool) -> dict[str, Any]:

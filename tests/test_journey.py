@@ -14,9 +14,11 @@ from manager_core import digest
 from manager_core.errors import ManagerError
 from manager_core.plots import State, examine
 from manager_core.wire import Refused
+from plot_manager.addresses import Addresses
 from plot_manager.errors import NasUnreachable, PlotterError, SourceChanged, StreamBroken
-from plot_manager.journey import End, Journey, Outcome, describe
+from plot_manager.journey import Journey
 from plot_manager.nas import Session
+from plot_manager.outcome import End, Outcome, describe
 from plot_manager.settings import Nas
 
 SIZE = 1_000_000
@@ -33,7 +35,7 @@ def travel(plot: Path, nas: Nas, told: Callable[[int], None] = lambda _: None, *
     assert verdict.state is State.COMPLETE
     settings = plotter(plot.parent.parent, nas, **transfer).transfer
     with Session(nas, 20) as session:
-        return Journey(session, verdict, settings, "", told).travel()
+        return Journey(session, verdict, settings, Addresses("box", ()), told).travel()
 
 
 def test_moved(plot: Path, tmp_path: Path) -> None:
@@ -165,7 +167,9 @@ def test_a_plot_that_changed_before_it_was_offered(plot: Path, tmp_path: Path) -
     verdict, nas = examine(plot), SmallNas(tmp_path / "nas").target()
     os.utime(plot, ns=(5, 5))
     with Session(nas, 20) as session, pytest.raises(SourceChanged, match="looked at again in the next run"):
-        Journey(session, verdict, plotter(tmp_path, nas).transfer, "", lambda _: None).travel()
+        Journey(
+            session, verdict, plotter(tmp_path, nas).transfer, Addresses("box", ()), lambda _: None
+        ).travel()
     assert plot.exists()
 
 
@@ -173,6 +177,10 @@ def test_an_address_that_nobody_knows(plot: Path, tmp_path: Path) -> None:
     nas = SmallNas(tmp_path / "nas").target()
     with Session(nas, 20) as session, pytest.raises(PlotterError, match=r"nas\.invalid .*check `addresses`"):
         Journey(
-            session, examine(plot), plotter(tmp_path, nas).transfer, "nas.invalid", lambda _: None
+            session,
+            examine(plot),
+            plotter(tmp_path, nas).transfer,
+            Addresses("box", ("nas.invalid",)),
+            lambda _: None,
         ).travel()
     assert plot.exists()

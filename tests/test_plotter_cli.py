@@ -69,7 +69,7 @@ def test_a_run_by_cron_says_nothing(plotter: Plotter, nas: SmallNas) -> None:
     assert (nas.drives[0] / plot.name).read_bytes() == data
     assert list(plotter.plots.iterdir()) == []
     assert re.search(
-        r"^[\d-]+ [\d:,]+ - round:\d+ - _offer: INFO plot-k32-a\.plot moved: ", plotter.log(), re.MULTILINE
+        r"^[\d-]+ [\d:,]+ - offers:\d+ - _offer: INFO plot-k32-a\.plot moved: ", plotter.log(), re.MULTILINE
     )
     assert plotter.run("run") == (0, "", "")
 

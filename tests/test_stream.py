@@ -13,7 +13,7 @@ from smallnas import PIECE, pieces_of
 
 from manager_core.talk import Talk, TalkOver
 from manager_core.wire import Refused, Working, encode
-from plot_manager.stream import Source, Streamed, send
+from plot_manager.stream import Source, Stream, Streamed
 
 DATA = os.urandom(1 << 20) * 65
 HOST = "127.0.0.1"
@@ -88,7 +88,8 @@ def sent_by(
     assert isinstance(size, int)
     try:
         heard = [] if told is None else told
-        return send(Source(fd, size, "xxh3-128"), offset, nas.where, nas.talk, 1.0, heard.append)
+        stream = Stream(Source(fd, size, "xxh3-128"), nas.talk, 1.0, 1.0, heard.append, lambda _: None)
+        return stream.send(offset, nas.where)
     finally:
         os.close(fd)
 

@@ -57,12 +57,14 @@ def test_what_only_looks_remembers_and_tells_nothing(
     assert list(settings.files.state_folder.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_a_warning(
+def test_a_folder_that_is_not_there_is_an_error_once(
     settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     (tmp_path / "plots").rmdir()
     waiting.look(settings)
-    assert told(caplog)[0][0] == "WARNING"
+    assert told(caplog) == [("ERROR", "plots")]
+    waiting.look(settings)
+    assert told(caplog) == [("DEBUG", "plots")], "cron mails errors: not every five minutes"
 
 
 def test_what_cannot_be_checked_goes_when_it_was_the_same_for_long_enough(
