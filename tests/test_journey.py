@@ -87,6 +87,10 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
         'say("HAVE", size=heard["size"] - 1, digest=RIGHT, drive="d"); hear(); say(heard["verb"])', NasUnreachable),
     "holds pieces that are not ours": (
         'size = heard["size"]; say("HOLDS", pieces=["0" * 32] * 9, drive="d"); hear(); ' + AT_ONCE, NasUnreachable),
+    "kept with the digest of nothing": (BEGIN + RIGHT.replace("RIGHT", "NOTHING"), NasUnreachable),
+    "kept what is not ours": (
+        'size = heard["size"]; say("HOLDS", pieces=["0" * 32], drive="d"); hear(); '
+        + AT_ONCE.replace("RIGHT", "FALSE"), NasUnreachable),
     "damaged for ever": (
         BEGIN + 'while True: take(); hear(); say("DAMAGED", piece=0); hear()', StreamBroken),
     "damaged beyond the end": (BEGIN + 'take(); hear(); say("DAMAGED", piece=7)', NasUnreachable),
@@ -104,7 +108,11 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
 def test_no_lie_deletes_a_plot(plot: Path, tmp_path: Path, play: str, fault: type[Exception]) -> None:
     data = plot.read_bytes()
     right = digest.of_pieces(pieces_of(data), "xxh3-128")
-    nas = lying_nas(tmp_path / "liar.py", play, RIGHT=right)
+    digests = {
+        "NOTHING": digest.of_pieces((), "xxh3-128"),
+        "FALSE": digest.of_pieces(("0" * 32,), "xxh3-128"),
+    }
+    nas = lying_nas(tmp_path / "liar.py", play, RIGHT=right, **digests)
     with pytest.raises(fault) as caught:
         travel(plot, nas, idle_timeout_s=1, attempts=2)
     assert plot.read_bytes() == data

@@ -210,6 +210,15 @@ def test_resume_cuts_back_to_what_is_held(folder: int, tmp_path: Path) -> None:
     assert loaded(folder, size) == []
 
 
+def test_a_hole_before_the_last_piece_is_found(folder: int, tmp_path: Path) -> None:
+    data = os.urandom(1 << 20) * 64 + b"the last piece"
+    begun(folder, data).close()
+    assert loaded(folder, len(data)) == list(pieces_of(data))
+    hole = ["fallocate", "--punch-hole", "--offset", "4096", "--length", "65536", str(tmp_path / TMP)]
+    subprocess.run(hole, check=True)
+    assert loaded(folder, len(data)) == [], "the last piece alone proves nothing of it"
+
+
 def test_publish_never_overwrites(folder: int, tmp_path: Path) -> None:
     partial = begun(folder)
     (tmp_path / NAME).write_bytes(b"there first")

@@ -87,10 +87,19 @@ def test_what_has_the_name_and_is_no_file_is_no_plot_of_any_size(
 def test_its_own_drive_needs_room_for_what_is_missing_only(nas: SmallNas, ends: tuple[Link, Link]) -> None:
     plain = looked(nas, ends, 0, 1).spots[0].room
     in_flight(nas.drives[0], NAME, 5000, arrived=5000, held=1)
+    with (nas.drives[0] / f"{NAME}.tmp").open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 1 << 30)
     found = looked(nas, ends, 0, 1)
     assert found.partials == (str(nas.drives[0]),)
     assert [spot.held for spot in found.spots] == [5000, 0]
-    assert abs(found.spots[0].room - plain) < 1 << 24, "what it takes up already counts as its room"
+    assert found.spots[0].room == pytest.approx(plain, abs=1 << 28), (
+        "what it takes up already counts as its room"
+    )
+    assert found.spots[1].room == pytest.approx(plain - (1 << 30), abs=1 << 28)
+    in_flight(nas.drives[0], "b.plot", 1 << 40, arrived=0)
+    assert looked(nas, ends, 0).spots[0].room == pytest.approx(1 << 30, abs=1 << 24), (
+        "what others are promised"
+    )
 
 
 def test_what_others_are_promised_is_no_room(nas: SmallNas, ends: tuple[Link, Link]) -> None:
