@@ -26,6 +26,7 @@ __all__ = (
     "PartialFacts",
     "candidates",
     "look_at",
+    "once_a_device",
     "open_drive",
     "reserved_elsewhere",
     "still_there",
@@ -150,6 +151,12 @@ def reserved_elsewhere(drives: Sequence[Drive]) -> dict[str, int]:
     for drive in drives:
         by_device[drive.device] = by_device.get(drive.device, 0) + drive.reserved
     return {drive.mount: by_device[drive.device] - drive.reserved for drive in drives}
+
+
+def once_a_device(drives: Sequence[Drive]) -> frozenset[str]:
+    """The mount points to sum space over: of folders that share a device (a trial without mounts) the first."""
+    first = {drive.device: drive.mount for drive in reversed(drives)}
+    return frozenset(first.values())
 
 
 def _facts(settings: Drives, drive: Drive, read_only: str, folder: int, test_folder: str) -> Drive:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drive_manager import sweep
 from drive_manager.choose import Choice, Fit, choose, fit
+from drive_manager.drives import once_a_device
 from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
 from drive_manager.words import counted, size_text
+from manager_core.checks import K32_BYTES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +22,14 @@ _STYLES = {"active": "bold green", "spare": "", "full": "cyan", "offline": "yell
 
 
 def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict[str, Any]:
-    """Everything there is to show, as JSON-able values. Sizes in bytes; `plots_possible` is null while unknown."""
+    """Everything there is to show, as JSON-able values. Sizes in bytes.
+
+    `plot_size` is 0 while no size of plots is known; then room is reckoned in k32 plots (`reckoned_size`).
+    """
     choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives)
-    fits = fit(world.drives, world.offline or {}, world.plot_size, settings.drives)
-    drives = [_drive(each, choice, world) for each in fits]
+    size = world.plot_size or K32_BYTES
+    fits = fit(world.drives, world.offline or {}, size, settings.drives)
+    drives = [_drive(each, choice) for each in fits]
     return {
         "drives": drives,
         "lost": [
@@ -34,8 +39,9 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
         ],
         "not_mounted": list(seen.unmounted),
         "passed_over": [{"mount": mount, "why": why} for mount, why in seen.passed_over],
-        "totals": _totals(fits, drives, world.plot_size),
+        "totals": _totals(fits),
         "plot_size": world.plot_size,
+        "reckoned_size": size,
         "active": list(choice.active),
         "spares": list(choice.spares),
         "why": memory.why if choice.active == memory.active else choice.why,
@@ -64,7 +70,6 @@ def table(facts: Mapping[str, Any], console: Console) -> None:
 
 
 def _cells(drive: Mapping[str, Any]) -> list[str]:
-    room = "?" if drive["room_for"] is None else str(drive["room_for"])
     known = bool(drive["total"])
     state = drive["reason"] if drive["state"] in drive["reason"] else f"{drive['state']}: {drive['reason']}"
     return [
@@ -73,18 +78,25 @@ def _cells(drive: Mapping[str, Any]) -> list[str]:
         size_text(drive["total"]) if known else "?",
         size_text(drive["free"]) if known else "?",
         str(drive["plots"]) if known else "?",
-        room,
+        str(drive["room_for"]),
         state,
     ]
 
 
+def figures(facts: Mapping[str, Any]) -> str:
+    """How many drives, plots now and plots possible in total, in words."""
+    totals, size = facts["totals"], size_text(facts["reckoned_size"])
+    plots = f"plots of {size}" if facts["plot_size"] else f"for k32 plots of {size}"
+    return (
+        f"{counted(totals['drives'], 'drive')}, {counted(totals['plots'], 'plot')} now, "
+        f"{totals['plots_possible']:,} possible in total ({plots})"
+    )
+
+
 def _lines(facts: Mapping[str, Any]) -> list[str]:
     totals = facts["totals"]
-    size = f" of {size_text(facts['plot_size'])}" if facts["plot_size"] else ""
     lines = [
-        f"{counted(totals['drives'], 'drive')}, {counted(totals['plots'], 'plot')} now"
-        + (f", {totals['plots_possible']:,} possible{size}" if totals["plots_possible"] is not None else "")
-        + f"; {size_text(totals['free'])} free of {size_text(totals['total'])}",
+        f"{figures(facts)}; {size_text(totals['free'])} free of {size_text(totals['total'])}",
         f"Active: {', '.join(facts['active']) or 'none'}" + (f" ({facts['why']})" if facts["why"] else ""),
     ]
     lines += [f"Trouble: {facts['trouble']}"] if facts["trouble"] else []
@@ -95,37 +107,37 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     return [*lines, f"Receive script: {facts['script']}"]
 
 
-def _drive(each: Fit, choice: Choice, world: World) -> dict[str, Any]:
+def _drive(each: Fit, choice: Choice) -> dict[str, Any]:
     drive = each.drive
     return {
-        **{name: value for name, value in asdict(drive).items() if name != "partials"},
-        "partials": [asdict(partial) for partial in drive.partials],
+        **drive.as_json(),
         "reserved": drive.reserved,
         "room": each.room,
-        "room_for": each.plots if world.plot_size or not each.usable else None,
+        "room_for": each.plots,
         "state": _state(each, choice),
         "reason": dict(choice.reasons).get(drive.mount, ""),
     }
 
 
 def _state(each: Fit, choice: Choice) -> str:
-    if each.drive.mount in choice.active:
+    mount = each.drive.mount
+    if mount in choice.active:
         return "active"
     if each.usable:
-        return "spare" if each.plots else "full"
+        return "full" if mount in dict(choice.unusable) else "spare"
     return "offline" if each.reason.startswith("offline") else "problem"
 
 
-def _totals(fits: Sequence[Fit], drives: Sequence[Mapping[str, Any]], plot_size: int) -> dict[str, Any]:
-    """Sums over the drives; folders that share a device (a trial without mounts) count its space once."""
-    by_device = {each.drive.device: each for each in reversed(fits)}
-    plots = sum(drive["plots"] for drive in drives)
+def _totals(fits: Sequence[Fit]) -> dict[str, int]:
+    counted_once = once_a_device([each.drive for each in fits])
+    plots = sum(each.drive.plots for each in fits)
+    space = [each for each in fits if each.drive.mount in counted_once]
     return {
-        "drives": len(drives),
+        "drives": len(fits),
         "plots": plots,
-        "plots_possible": plots + sum(each.plots for each in by_device.values()) if plot_size else None,
-        "total": sum(each.drive.total for each in by_device.values()),
-        "free": sum(each.drive.free for each in by_device.values()),
+        "plots_possible": plots + sum(each.plots for each in space),
+        "total": sum(each.drive.total for each in space),
+        "free": sum(each.drive.free for each in space),
     }
 
 

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 
 log = logging.getLogger(__name__)
 
+# What room is reckoned in while no other size of plots is known.
+K32_BYTES = 108_900_000_000
+
 
 @dataclass(frozen=True)
 class Line:

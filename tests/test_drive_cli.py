@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -195,7 +196,7 @@ def test_a_hand_edit_holds_until_the_next_tick(nas: Nas) -> None:
     nas.tick()
     before = nas.script
     (nas.base / "pm/receive_plot.sh").write_text(f"{before}# an edit\n")
-    assert "FIX  receive script" in nas.run("check").stdout
+    assert "TODO receive script" in nas.run("check").stdout
     nas.tick()
     assert nas.script == before
     assert nas.log.count("WARNING") == nas.log.count("was edited by hand") == 1
@@ -416,7 +417,14 @@ def test_status_for_programs(nas: Nas) -> None:
 def test_the_plot_size_is_learned_from_offers(nas: Nas) -> None:
     nas.ini(plot_size="auto")
     nas.tick()
-    assert json.loads(nas.run("status", "--json").stdout)["totals"]["plots_possible"] is None
+    unknown = json.loads(nas.run("status", "--json").stdout)
+    assert unknown["plot_size"] == 0
+    assert unknown["reckoned_size"] == 108_900_000_000
+    room = os.statvfs(nas.drive(1)).f_bavail * os.statvfs(nas.drive(1)).f_frsize
+    assert abs(unknown["totals"]["plots_possible"] - room // 108_900_000_000) <= 1
+    figures = f"2 drives, 0 plots now, {unknown['totals']['plots_possible']:,} possible in total"
+    for verb in ("status", "check"):
+        assert f"{figures} (for k32 plots of 108.9 GB)" in nas.run(verb).stdout
     now = int(time.time())
     offers = {"5000000": now - 60, "1000": now - 8 * 86400, "7000000": now}
     (nas.state / "offers.json").write_text(json.dumps(offers))
@@ -425,15 +433,52 @@ def test_the_plot_size_is_learned_from_offers(nas: Nas) -> None:
 
 def test_check_says_what_to_do(nas: Nas) -> None:
     lines = nas.run("check").stdout.splitlines()
-    assert all(line.startswith(("OK   ", "FIX  ")) for line in lines)
+    assert all(line.startswith(("OK   ", "TODO ")) for line in lines)
     assert any(
-        line.startswith("FIX  receive script") and "run `drive_manager` once" in line for line in lines
+        line.startswith("TODO receive script") and "run `drive_manager` once" in line for line in lines
     )
     nas.tick()
-    found = {line["name"]: line["ok"] for line in json.loads(nas.run("check", "--json").stdout)}
+    found = {line["what"]: line["ok"] for line in json.loads(nas.run("check", "--json").stdout)}
     wanted = {"Python", "config", "drives", "offline marks", "receive script", "netcat", "ports", "clock"}
+    wanted |= {"room", "packages"}
     assert wanted <= found.keys()
     assert all(found[name] for name in wanted - {"netcat"})
+
+
+def test_check_names_a_package_that_cannot_be_imported(nas: Nas) -> None:
+    (nas.base / "jinja2.py").write_text("raise ImportError('it was made for another Python')")
+    done = nas.run("check")  # the folder that a program is run in comes first in Python's path
+    assert done.returncode == 1
+    (line,) = (line for line in done.stdout.splitlines() if " packages: " in line)
+    assert line.startswith("TODO packages: jinja2 cannot be imported (it was made for another Python)")
+
+
+def test_check_reads_the_ports_once(nas: Nas) -> None:
+    nas.tick()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with (nas.base / "nas.ini").open("a") as file:
+            file.write(f"ports = {max(1024, port - 500)}-{min(65535, port + 500)}\n")
+        trace = nas.base / "trace"
+        command = [sys.executable, "-c", OPENED.format(trace=str(trace)), "--config", "nas.ini", "check"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=nas.base)
+    (line,) = (line for line in done.stdout.splitlines() if " ports: " in line)
+    assert line.startswith("OK   ports: ")
+    assert not line.startswith("OK   ports: 1001 of"), "one of them is taken"
+    assert trace.read_text().splitlines().count("/proc/net/tcp") == 1
+
+
+OPENED = """
+import sys
+seen = open({trace!r}, "w")
+def note(event, args):
+    if event == "open":
+        seen.write(str(args[0]) + "\\n")
+        seen.flush()
+sys.addaudithook(note)
+from drive_manager.cli import main
+sys.exit(main())
+"""
 
 
 def test_authorize(nas: Nas) -> None:
@@ -464,7 +509,7 @@ def test_a_rehearsal_sends_through_the_real_script_and_leaves_nothing(nas: Nas) 
     pytest.importorskip("xxhash")
     nas.tick()
     if any(
-        not line["ok"] for line in json.loads(nas.run("check", "--json").stdout) if line["name"] == "netcat"
+        not line["ok"] for line in json.loads(nas.run("check", "--json").stdout) if line["what"] == "netcat"
     ):
         pytest.skip("no netcat is installed")
     with Lock(drive_lock(nas.state, str(nas.drive(1)))), Lock(nas.state / "locks/run.lock"):
