@@ -185,12 +185,14 @@ def _cut_in_mid_stream(farm: Farm, plot: Path, cut: Callable[[], None]) -> None:
     partial = drive.folder / f"{plot.name}.tmp"
     farm.plotter.limit_rate("800mbit")
     run = farm.spawn_plotter()
+    wait_for(lambda: partial.exists() and partial.stat().st_size >= 2 * PIECE, "two pieces to arrive", 40)
+    farm.plotter.limit_rate("16mbit")  # the third will not be through before the second is held
     wait_for(lambda: _held(drive, plot.name) >= 2, f"two pieces to be held\n{farm.logs()}", 40)
     assert 2 * PIECE <= partial.stat().st_size < plot.stat().st_size, "still in mid-stream"
     assert list(farm.active) == [plot.name]
     cut()
-    run.wait()
     farm.plotter.limit_rate("")
+    run.wait()
 
 
 @pytest.mark.parametrize("victim", [*VICTIMS, "worker", "netcat"])
