@@ -69,7 +69,7 @@ class Offers:
             return
         target.down = True
         self.told.error(
-            _about(target),
+            _script(target),
             "call_again",
             f"NAS {target.nas.name} says again and again that it is to be called anew; is its [receive] script the "
             "file that this plotter's key runs there?",
@@ -81,12 +81,15 @@ class Offers:
             outcome = self._travel(target, verdict)
         except (ManagerError, OSError) as error:
             return self._broke_off(target, verdict, error)
+        if outcome.refused is None or outcome.refused.code != "call_again":
+            self.told.over(_script(target))
         if outcome.refused is not None:
             return self._refused(target, verdict, outcome.refused)
         target.failures = 0
         self.moved += 1
         log.info("%s", describe(verdict.path, size(verdict), outcome, target.nas.name))
-        self.told.over(str(verdict.path))
+        for about in (str(verdict.path), f"addresses of {_about(target)}"):
+            self.told.over(about)
         return Next.SETTLED
 
     def _travel(self, target: Target, verdict: Verdict) -> Outcome:
@@ -141,19 +144,32 @@ class Offers:
         if code == "being_received":
             log.info("%s is left to the next run: NAS %s: %s", name, where, refused.why)
             return Next.SETTLED
-        if code == "address" and target.addresses.next(refused.why):
-            return Next.ADDRESS
+        if code == "address":
+            return self._other_address(target, refused.why)
         log.info("%s: NAS %s refused it (%s): %s", name, where, code, refused.why)
         self.told.failed = True
         target.last_why = refused.why
         if 0 < refused.retry_after_s <= SOON_S:
             return Next.SOON
+        target.failures = 0
         target.refused(verdict, refused)
         return Next.SETTLED if code == "conflict" else Next.ELSEWHERE  # a conflict is for a person to decide
+
+    def _other_address(self, target: Target, why: str) -> Next:
+        """This NAS cannot listen on the address that it was asked for."""
+        if target.addresses.next(why):
+            return Next.ADDRESS
+        target.down = True
+        self.told.error(f"addresses of {_about(target)}", "address", f"NAS {target.nas.name}: {why}")
+        return Next.ELSEWHERE
 
 
 def _about(target: Target) -> str:
     return f"NAS {target.nas.name}"
+
+
+def _script(target: Target) -> str:
+    return f"receive script of NAS {target.nas.name}"
 
 
 def own_fault(told: Told, verdict: Verdict, error: OSError | SourceChanged) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from manager_core import writers
@@ -13,6 +14,14 @@ from manager_core import writers
 # linux/fs.h: FS_IOC_GETFLAGS and two of its flags; with either nothing can be removed (chattr(1)).
 _GET_FLAGS = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
 _KEEPS = {0x10: "immutable", 0x20: "append-only"}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept as it is, a plot or its folder, and why."""
+
+    what: Path
+    why: str
 
 
 def has_writer(path: Path) -> bool:
@@ -24,19 +33,20 @@ def has_writer(path: Path) -> bool:
         os.close(descriptor)
 
 
-def undeletable(path: Path) -> str:
-    """Why this user cannot delete the plot; "" when nothing speaks against it. Raises OSError."""
+def undeletable(path: Path) -> Kept | None:
+    """What keeps this user from deleting the plot; None when nothing speaks against it. Raises OSError."""
     folder = path.parent
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"this user may not delete in {folder}; give the folder to it, or see whether it is read-only"
-    sticky = folder.stat()
-    owners = (0, sticky.st_uid, path.lstat().st_uid)
-    if sticky.st_mode & stat.S_ISVTX and os.geteuid() not in owners:
-        return f"{folder} is sticky and the plot belongs to another user; run as its owner"
-    for kept in (folder, path):
-        if flag := _flag(kept):
-            return f"{kept} is {flag}; see chattr(1)"
-    return ""
+        why = f"this user may not delete in {folder}: give the folder to it, or see whether it is read-only"
+        return Kept(folder, why)
+    facts = folder.stat()
+    owners = (0, facts.st_uid, path.lstat().st_uid)
+    if facts.st_mode & stat.S_ISVTX and os.geteuid() not in owners:
+        return Kept(path, f"{folder} is sticky and the plot belongs to another user: run as its owner")
+    for what in (folder, path):
+        if flag := _flag(what):
+            return Kept(what, f"{what} is {flag}, see chattr(1)")
+    return None
 
 
 def _flag(path: Path) -> str:

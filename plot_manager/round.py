@@ -70,6 +70,9 @@ class Round:
         self._told.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
         fresh = [verdict for verdict in found.complete if key(verdict) not in self._tried]
         hopeful = [verdict for verdict in fresh if self._is_hopeful(verdict)]
+        for verdict in fresh:
+            if verdict not in hopeful and any(key(verdict) in target.said_no for target in self._targets):
+                self._stays(verdict)
         return next(filter(self._is_ready, hopeful), None) or next(iter(hopeful), None)
 
     def _is_ready(self, verdict: Verdict) -> bool:
@@ -78,12 +81,8 @@ class Round:
         return any(target.takes(verdict, now) for target in self._targets)
 
     def _is_hopeful(self, verdict: Verdict) -> bool:
-        """Whether a NAS may take this plot yet; when none does any more, why is told."""
-        if any(target.is_hopeful(verdict) for target in self._targets):
-            return True
-        if any(key(verdict) in target.said_no for target in self._targets):
-            self._stays(verdict)
-        return False
+        """Whether there is a NAS that may take this plot yet."""
+        return any(target.is_hopeful(verdict) for target in self._targets)
 
     def _can_digest(self) -> bool:
         try:
@@ -109,21 +108,21 @@ class Round:
                     self._stays(verdict)
                 return True
             target.close()
-        if any(target.is_hopeful(verdict) for target in self._targets):
+        if self._is_hopeful(verdict):
             return False
         self._stays(verdict)
         return True
 
     def _may_go(self, verdict: Verdict) -> bool:
         """The last look before the offer: has it a writer by now, and can it be deleted here afterwards?"""
-        folder = f"folder {verdict.path.parent}"
         try:
             if ready.has_writer(verdict.path):
                 log.info("%s waits: a program has it open for writing", verdict.path)
-            elif why := ready.undeletable(verdict.path):
-                self._told.error(folder, "undeletable", f"{verdict.path} stays here and is not sent: {why}")
+            elif (kept := ready.undeletable(verdict.path)) is not None:
+                text = f"{verdict.path} stays here and is not sent: {kept.why}"
+                self._told.error(str(kept.what), "undeletable", text)
             else:
-                self._told.over(folder)
+                self._told.over(str(verdict.path.parent))
                 return True
         except OSError as error:
             own_fault(self._told, verdict, error)
