@@ -13,25 +13,12 @@ from typing import Any
 
 from drive_manager import mounts
 from drive_manager.errors import DriveGone
-from drive_manager.guard import as_mount, open_drive, still_there
+from drive_manager.guard import as_mount, open_drive
 from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.settings import Drives
 
 PARTIAL = ".tmp"
 SIDECAR = ".pieces.tmp"  # partial.py has the same; it is not imported in a quiet minute
-
-__all__ = (
-    "Drive",
-    "Lone",
-    "PartialFacts",
-    "candidates",
-    "look_at",
-    "once_a_device",
-    "open_drive",
-    "reserved_elsewhere",
-    "still_there",
-    "uuid_of",
-)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rig.drives import MIB, Drive
 from rig.hanging import Hanging
 from rig.waits import wait_for
 
-from drive_manager import drives, mounts
+from drive_manager import drives, guard, mounts
 from drive_manager.apart import alive
 from drive_manager.errors import DriveGone
 from drive_manager.look import HANGS, look
@@ -240,7 +240,7 @@ def test_a_look_at_a_real_drive(make_drive: Callable[..., Drive], fs: str) -> No
 def test_room_promised_to_a_plot_in_flight(make_drive: Callable[..., Drive]) -> None:
     made = make_drive()
     settings = settings_for(made)
-    folder = drives.open_drive(settings, str(made.mount))
+    folder = guard.open_drive(settings, str(made.mount))
     before = look(settings, {}).drives[0]
     partial = Partial(folder, "a.plot", 20 * MIB, "xxh3-128")
     partial.prepare(0)
@@ -266,7 +266,7 @@ def test_unmounted_and_lost(make_drive: Callable[..., Drive]) -> None:
     assert seen.drives == ()
     assert seen.unmounted == (str(made.mount),)
     with pytest.raises(DriveGone, match="is not mounted"):
-        drives.open_drive(settings, str(made.mount))
+        guard.open_drive(settings, str(made.mount))
 
 
 def _over_mounted(drive: Drive) -> None:
@@ -286,12 +286,12 @@ HURTS: dict[str, tuple[Callable[[Drive], object], str]] = {
 def test_still_there(make_drive: Callable[..., Drive], hurt: str, fs: str) -> None:
     made = make_drive(fs=fs, size=320 * MIB)
     settings = settings_for(made)
-    folder = drives.open_drive(settings, str(made.mount))
+    folder = guard.open_drive(settings, str(made.mount))
     try:
-        drives.still_there(settings, str(made.mount), folder)
+        guard.still_there(settings, str(made.mount), folder)
         HURTS[hurt][0](made)
         with pytest.raises(DriveGone, match=HURTS[hurt][1]):
-            drives.still_there(settings, str(made.mount), folder)
+            guard.still_there(settings, str(made.mount), folder)
     finally:
         os.close(folder)
 
@@ -305,7 +305,7 @@ def test_read_only_drives_are_seen_but_not_opened_for_plots(make_drive: Callable
     assert seen.plots == 1
     assert "read-only" in seen.problem
     with pytest.raises(DriveGone, match="read-only"):
-        drives.open_drive(settings_for(made), str(made.mount))
+        guard.open_drive(settings_for(made), str(made.mount))
 
 
 @root
@@ -323,13 +323,13 @@ def test_the_subfolder(make_drive: Callable[..., Drive], tmp_path: Path) -> None
     settings = settings_for(made, subfolder="farm/plots")
     assert look(settings, {}).drives[0].problem == ""
     assert not (made.mount / "farm").exists(), "a look makes nothing"
-    folder = drives.open_drive(settings, str(made.mount))
+    folder = guard.open_drive(settings, str(made.mount))
     assert os.path.samestat(os.fstat(folder), (made.mount / "farm/plots").stat())
     os.close(folder)
     (made.mount / "farm/plots").rmdir()
     (made.mount / "farm/plots").symlink_to(tmp_path)
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
-        drives.open_drive(settings, str(made.mount))
+        guard.open_drive(settings, str(made.mount))
     assert look(settings, {}).drives[0].problem
 
 
@@ -340,7 +340,7 @@ def test_a_folder_on_another_device_below_a_drive_is_refused(make_drive: Callabl
     subprocess.run(["mount", "-t", "tmpfs", "none", made.mount / "plots"], check=True)
     try:
         with pytest.raises(DriveGone, match="is not on the drive"):
-            drives.open_drive(settings_for(made, subfolder="plots"), str(made.mount))
+            guard.open_drive(settings_for(made, subfolder="plots"), str(made.mount))
     finally:
         subprocess.run(["umount", made.mount / "plots"], check=True)
 
