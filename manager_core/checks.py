@@ -1,0 +1,53 @@
+"""What `check` prints on either side: a line for each requirement, for people or as JSON."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+log = logging.getLogger(__name__)
+
+# What room is reckoned in while no other size of plots is known.
+K32_BYTES = 108_900_000_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One requirement: what it is, whether it is met, and what was found or what to do."""
+
+    what: str
+    ok: bool
+    text: str
+
+
+def show(lines: Iterable[Line], *, as_json: bool) -> bool:
+    """Print the lines, each as soon as it is known; whether each is OK."""
+    if as_json:
+        import json
+
+        found = list(lines)
+        print(json.dumps([asdict(line) for line in found], indent=1))
+        return all(line.ok for line in found)
+    good = True
+    for line in lines:
+        print(f"{'OK  ' if line.ok else 'TODO'} {line.what}: {line.text}", flush=True)
+        good = good and line.ok
+    return good
+
+
+def packages(modules: Sequence[str], python: str) -> Line:
+    """Whether these can be imported by this Python (its path is for the advice); those that cannot, and why."""
+    broken = {}
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            log.debug("%s cannot be imported", module, exc_info=True)
+            broken[module] = str(error).partition("\n")[0] or type(error).__name__
+    if not broken:
+        return Line("packages", True, ", ".join(modules))
+    told = "; ".join(f"{module} cannot be imported ({why})" for module, why in broken.items())
+    advice = f"run `{python} -m pip install --force-reinstall {' '.join(broken)}`"
+    return Line("packages", False, f"{told}: {advice}")
