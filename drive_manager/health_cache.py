@@ -86,3 +86,19 @@ def due(reading: Reading, disks: Sequence[Disk], limits: HealthLimits, now: Cloc
 def with_news(reading: Reading, news: Mapping[str, Health], now: Clock) -> Reading:
     """A reading with what was just read in it."""
     return Reading({**reading.drives, **news}, {**reading.read, **dict.fromkeys(news, now)})
+
+
+def refresh(state_folder: Path, disks: Sequence[Disk], limits: HealthLimits) -> Reading:
+    """The last reading, with those disks asked anew that are due, and kept. Raises OSError when /proc is not there."""
+    reading, now = load(state_folder), Clock.now()
+    asked = due(reading, disks, limits, now)
+    if not asked:
+        return reading
+    from drive_manager import health  # a quiet minute starts no process and needs none of it
+
+    reading = with_news(reading, health.read(asked, limits, reading.drives), now)
+    try:
+        keep(state_folder, reading)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", state_folder / NAME, error.strerror or error)
+    return reading

@@ -121,12 +121,12 @@ def from_json(facts: Mapping[str, object]) -> Identity:
 
 def _blocks(mount: Mounted, sys: Path, dev: Path) -> Iterator[Path]:
     """The block devices in sysfs that a mount is on; of a btrfs of several devices all of them."""
+    if not mount.source.startswith("/dev/"):  # a pool of zfs; a mere folder, which is no disk of its own
+        return
     if not mount.device.startswith("0:"):
         yield from _existing(sys / "dev/block" / mount.device)
         return
     # btrfs has a number of its own; its device node is the mount's source.
-    if not mount.source.startswith("/dev/"):
-        return
     node = Path(os.path.realpath(dev / mount.source[len("/dev/") :]))
     pools = (each.parent for each in (sys / "fs/btrfs").glob(f"*/devices/{node.name}"))
     pool = next(pools, None)

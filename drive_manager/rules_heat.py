@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from statistics import median
 
 from drive_manager import smart_facts
 from drive_manager.limits import HealthLimits
@@ -57,7 +56,7 @@ def warmer(drives: Sequence[DriveFacts], limits: HealthLimits) -> Iterator[Condi
         enclosure = next((folder for folder in parents if len(below[folder]) >= NEIGHBOURS), None)
         if enclosure is None:
             continue
-        usual, degrees, polls = median(below[enclosure]), drive.degrees or 0, limits.over_median_polls
+        usual, degrees, polls = _median(below[enclosure]), drive.degrees or 0, limits.over_median_polls
         if degrees - usual > limits.over_median_c:
             text = f"{drive.name}: {degrees} °C, most in {enclosure} have {usual:g} °C; look at its fan"
             yield Condition("warmer", drive.subject, Severity.WARNING, "temperature", text, polls, polls)
@@ -65,3 +64,9 @@ def warmer(drives: Sequence[DriveFacts], limits: HealthLimits) -> Iterator[Condi
 
 def _limits_c(drive: DriveFacts, limits: HealthLimits) -> tuple[int, int]:
     return (limits.warm_c, limits.hot_c) if drive.rotational else (limits.ssd_warm_c, limits.ssd_hot_c)
+
+
+def _median(values: Sequence[int]) -> float:
+    """The middle value; the module statistics would cost each quiet minute its import."""
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2

@@ -99,6 +99,9 @@ def key(disk: Disk) -> str:
 
 
 def unread(disk: Disk, state: str, text: str, at: str, earlier: Health | None = None) -> Health:
-    """A disk that told nothing this time; it keeps what it told earlier, but its temperature."""
-    known = earlier or Health(disk.serial, disk.model, disk.interface)
+    """A disk that told nothing this time; it keeps what it told earlier, but its temperature.
+
+    One without a known serial keeps nothing: by its name alone it may be another disk since the last boot.
+    """
+    known = earlier if earlier and disk.serial else Health(disk.serial, disk.model, disk.interface)
     return replace(known, temperature_c=None, state=state, text=text, read_at=at, left_behind=None)

@@ -66,10 +66,8 @@ class Task:
 
     def _finish(self) -> None:
         os.close(self._end)
-        for end in (
-            os.killpg,
-            os.kill,
-        ):  # what it started, too; it may not have had the time for its own group
+        # The group is what the child started, too; the child alone when it had no time yet to make its group.
+        for end in (os.killpg, os.kill):
             with contextlib.suppress(OSError):
                 end(self.pid, signal.SIGKILL)
         deadline = time.monotonic() + 1.0

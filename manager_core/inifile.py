@@ -91,7 +91,7 @@ def _misformed(source: Path, error: configparser.Error) -> Iterator[str]:
     if isinstance(error, configparser.MissingSectionHeaderError):
         yield f"{source}: line {error.lineno}: stands before the first section; put a line [section] above it"
         return
-    for number, line in getattr(error, "errors", [(0, repr(str(error)))]):
-        # configparser hands out the line as repr() made it, its end included
-        shown = line.replace("\\r", "").replace("\\n", "")
-        yield f"{source}: line {number}: {shown} is no setting; allowed: option = value"
+    for number, _line in getattr(
+        error, "errors", [(0, "")]
+    ):  # the line is not shown: it may be half a secret
+        yield f"{source}: line {number}: is no setting; allowed: option = value"

@@ -78,7 +78,7 @@ def test_all_at_once():
 def test_a_child_holds_no_lock_of_its_parent_and_prints_nothing(tmp_path, capfd):
     lock = Lock(tmp_path / "lock")
     with lock:
-        task = Task(lambda: print("out") or os.system("echo err >&2") or time.sleep(5), 10)
+        task = Task(lambda: os.system("echo out; echo err >&2") or time.sleep(5), 10)
     assert Lock(tmp_path / "lock").take(5), "the parent let go, and so did the child"
     with pytest.raises(Late):
         task.result(0.2)

@@ -183,9 +183,10 @@ def test_a_bridge_that_cannot_say_whether_its_drive_sleeps_is_read(rack):
 
 def test_a_drive_asleep_is_not_woken_and_keeps_what_it_told(rack):
     rack.add("sda", "sat:ata_seagate")
-    awake = read_one(rack, Disk("sda"))
+    disk = Disk("sda", serial="ZL2A77XQ")
+    awake = read_one(rack, disk)
     (rack.folder / "sda/standby").touch()
-    asleep = read_one(rack, Disk("sda"), awake)
+    asleep = read_one(rack, disk, awake)
     assert (asleep.state, asleep.temperature_c) == ("asleep", None)
     assert (asleep.attributes, asleep.serial, asleep.facts_at) == (
         awake.attributes,
@@ -193,6 +194,8 @@ def test_a_drive_asleep_is_not_woken_and_keeps_what_it_told(rack):
         awake.facts_at,
     )
     assert len(rack.calls("sda")) == 2
+    nameless = read_one(rack, Disk("sda"), awake)  # sda may be another disk since the last boot
+    assert (nameless.state, nameless.attributes, nameless.facts_at) == ("asleep", {}, "")
 
 
 def test_a_dead_drive_is_told_from_one_asleep_and_one_without_smart(rack):
@@ -390,6 +393,25 @@ def test_what_is_due(ages, now, due):
     found = health_cache.due(Reading({}, ages), disks, HealthLimits(), now)
     assert "".join(disk.serial for disk in found) == due
     assert health_cache.due(Reading({}, ages), disks, replace(HealthLimits(), smart=False), now) == ()
+
+
+def test_disks_are_asked_only_when_it_is_time(rack, tmp_path):
+    rack.add("sda", "sat:ata_healthy")
+    disks, limits = [Disk("sda", serial="61X0A0AAFVGG")], rack.limits()
+    first = health_cache.refresh(tmp_path, disks, limits)
+    assert first.drives["61X0A0AAFVGG"].temperature_c == 41
+    assert health_cache.refresh(tmp_path, disks, limits) == first
+    assert len(rack.calls("sda")) == 1
+    health_cache.keep(tmp_path, replace(first, read={"61X0A0AAFVGG": Clock("an earlier boot", 1.0)}))
+    assert health_cache.refresh(tmp_path, disks, limits).drives["61X0A0AAFVGG"].state == "ok"
+    assert len(rack.calls("sda")) == 2
+
+
+def test_a_reading_that_cannot_be_kept_is_used_all_the_same(rack, tmp_path, caplog):
+    rack.add("sda", "sat:ata_healthy")
+    found = health_cache.refresh(tmp_path / "none", [Disk("sda")], rack.limits())
+    assert found.drives["sda"].state == "ok"
+    assert "cannot be written" in caplog.text
 
 
 def test_the_clock_does_not_go_back():

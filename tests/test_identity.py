@@ -261,6 +261,12 @@ def test_every_kind_of_file_system_counts(tmp_path: Path) -> None:
     assert "bind mount" in why["/mnt/drive10"]
 
 
+def test_a_folder_is_no_disk_of_its_own(machine: Machine) -> None:
+    """In a trial without mounts all folders are on one disk, and would all have its serial number."""
+    where, files, udev, _ = DISKS["sata"]
+    assert machine.of(machine.block(where, files, udev=udev), "/srv/trial/drive1") == UNKNOWN
+
+
 def test_what_is_known_is_not_read_again(machine: Machine) -> None:
     where, files, udev, expected = DISKS["sata"]
     number = machine.block(where, files, udev=udev)

@@ -291,9 +291,12 @@ def test_a_recipient_that_is_refused_does_not_hold_up_the_others(house, mail, tw
     ]
     house.post(letter("drive_lost"), now=NOW + timedelta(minutes=5))
     assert mail.mails[1][0] == ("pilot@example.org",)
-    mail.refuse, twilio.unreachable = set(), set()
+    said = len(house.warnings())
     house.flush(LATER)
+    assert len(house.warnings()) == said, "each letter's refusal is said once"
+    mail.refuse, twilio.unreachable = set(), set()
     house.flush(LATER + timedelta(hours=2))
+    house.flush(LATER + timedelta(hours=4))
     assert [to for to, _got in mail.mails[2:]] == [("gone@example.org",)] * 2
     assert [one["To"] for one in twilio.messages].count("+15550000000") == 2
     assert (house.waiting("email"), house.waiting("sms")) == (0, 0)
@@ -546,6 +549,7 @@ def test_ping(house, tmp_path):
         tail = witness.Tail(logging.Formatter("%(message)s"))
         for number in range(3000):
             tail.emit(logging.makeLogRecord({"msg": f"line {number} " + "x" * 100}))
+        assert len(tail._lines) < 1000
         for code in (0, 1):
             ping = Ping(house.settings.ping, house.state, NOW)
             ping.start()
@@ -664,7 +668,8 @@ def test_no_secret_is_ever_shown(house, mail, twilio, push, sentry, tmp_path, mo
             for stub in (*services[1:], ping):
                 stub.fault = "500" if how == "500" else ""
             ping.fault = "404"
-            services[0].fault = "554 no" if how == "500" else ""
+            services[0].password = PASSWORD if how == "500" else "another"
+            services[0].fault = f"554 no, {PASSWORD}" if how == "500" else ""
             folder = out / how
             house.use(
                 services[0].ini(password=PASSWORD, port="1" if how == "down" else str(services[0].port)),

@@ -166,7 +166,7 @@ def test_the_installed_key_is_used_when_it_is_there(ini, tmp_path):
         (PLOTTER + "[plots]\nsettle_s = x\n", ["[plots]: given twice", "settle_s: 'x' is not"]),
         (PLOTTER + "[DEFAULT]\nuser = x\n", ["[DEFAULT]: no such section"]),
         ("folders = /x\n", ["line 1: stands before the first section"]),
-        (PLOTTER + "so what\n", ["line 6: 'so what' is no setting"]),
+        (PLOTTER + "so what\n", ["line 6: is no setting"]),
         (b"[plots]\nfolders = /\xff\n", ["byte 20 is not UTF-8"]),
     ],
 )
