@@ -312,7 +312,9 @@ def test_the_test_folder_is_apart_from_the_plot_folders(tmp_path: Path, test: st
     if not fault:
         assert plot_manager.settings.load(path, environ={}).test.folder == Path(own)
         return
-    with pytest.raises(SettingsError, match=r"\[test\] folder: .* is not apart from .*/plots of \[plots\] folders"):
+    with pytest.raises(
+        SettingsError, match=r"\[test\] folder: .* is not apart from .*/plots of \[plots\] folders"
+    ):
         plot_manager.settings.load(path, environ={})
 
 
