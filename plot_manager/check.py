@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from manager_core import __version__, checks, crontab
-from manager_core.checks import Line
+from manager_core.checks import K32_BYTES, Line
 from manager_core.errors import ManagerError
 from manager_core.settings import SettingsError
 from manager_core.wire import Check, Checked, Refused, Room, Rooms
@@ -21,7 +21,6 @@ from plot_manager.nas import Session, is_local, login
 from plot_manager.settings import PROGRAM, Nas, Settings, keep_apart
 
 CLOCK_TOLERANCE_S = 30
-K32_BYTES = 108_900_000_000
 PACKAGES = ("xxhash", "blake3", "rich")
 CRON_HINT = f"run `{PROGRAM} install`, or add its line by `crontab -e`"
 

@@ -43,14 +43,17 @@ def _busy(lock: Path, settings: Settings, *, rehearsal: bool) -> None:
         log.info("Another rehearsal is under way, Exiting")
         return
     idle_s = min(held_for(lock), sign.missing_for(settings.files.transfer_job_running))
-    if idle_s > max(LONG_S, settings.transfer.patience_s + 60):  # it may also wait for a NAS that is busy
-        log.warning(
-            "Another run has been under way, sending nothing, for %.0f s: does a folder of [plots] folders hang? "
-            "Look at dmesg",
-            idle_s,
-        )
-    else:
-        log.debug("Checkfile Exists, We are currently Running a Transfer, Exiting")
+    log.log(*busy(idle_s, settings.transfer.patience_s))
+
+
+def busy(idle_s: float, patience_s: float) -> tuple[int, str]:
+    """Level and text for a run that finds another at work, which has sent nothing for `idle_s` seconds."""
+    if idle_s <= max(LONG_S, patience_s + 60):  # so long it may wait for a NAS that is busy
+        return logging.DEBUG, "Checkfile Exists, We are currently Running a Transfer, Exiting"
+    return logging.WARNING, (
+        f"Another run has been under way, sending nothing, for {idle_s:.0f} s: does one of [plots] folders hang? "
+        "Look at dmesg"
+    )
 
 
 def _move(settings: Settings) -> int:

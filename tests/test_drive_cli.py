@@ -459,13 +459,36 @@ def test_check_reads_the_ports_once(nas: Nas) -> None:
         port = server.getsockname()[1]
         with (nas.base / "nas.ini").open("a") as file:
             file.write(f"ports = {max(1024, port - 500)}-{min(65535, port + 500)}\n")
-        trace = nas.base / "trace"
-        command = [sys.executable, "-c", OPENED.format(trace=str(trace)), "--config", "nas.ini", "check"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=nas.base)
+        done, opened = _traced(nas, "check")
     (line,) = (line for line in done.stdout.splitlines() if " ports: " in line)
     assert line.startswith("OK   ports: ")
     assert not line.startswith("OK   ports: 1001 of"), "one of them is taken"
-    assert trace.read_text().splitlines().count("/proc/net/tcp") == 1
+    assert opened.count("/proc/net/tcp") == 1
+
+
+@pytest.mark.root
+def test_mountinfo_is_read_once_however_many_drives_there_are(nas: Nas) -> None:
+    points = [nas.drive(number) for number in range(1, 6)]
+    for point in points:
+        subprocess.run(["mount", "-t", "tmpfs", "none", point], check=True)
+    try:
+        nas.ini(mounted_only="yes", file_systems="tmpfs")
+        nas.tick()
+        done, opened = _traced(nas)
+    finally:
+        for point in points:
+            subprocess.run(["umount", point], check=True)
+    assert done.returncode == 0
+    assert "Nothing changed: 5 drives" in nas.log.splitlines()[-1]
+    assert opened.count("/proc/self/mountinfo") == 1
+
+
+def _traced(nas: Nas, *words: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the program; also what it and its children opened."""
+    trace = nas.base / "trace"
+    command = [sys.executable, "-c", OPENED.format(trace=str(trace)), "--config", "nas.ini", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=nas.base)
+    return done, trace.read_text().splitlines()
 
 
 OPENED = """

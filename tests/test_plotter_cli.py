@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from rig.waits import wait_for
 from smallnas import SmallNas, lying_nas
 
 from manager_core.locks import Lock
+from plot_manager import cli
 
 
 class Plotter:
@@ -33,13 +36,17 @@ class Plotter:
         }
         self.config.write_text(ini_text(own))
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        env = {"HOME": str(self.base), "LOGNAME": "x", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+    def start(
+        self, *args: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
+        own = {"HOME": str(self.base), "LOGNAME": "x", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
         command = [str(PROGRAMS / "plot_manager"), "--config", str(self.config), *args]
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, env=own | dict(env or {}), stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
 
-    def run(self, *args: str) -> tuple[int, str, str]:
-        process = self.start(*args)
+    def run(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+        process = self.start(*args, env=env)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -85,6 +92,21 @@ def test_another_run_is_busy(plotter: Plotter) -> None:
     assert plot.exists()
 
 
+@pytest.mark.parametrize(
+    ("idle_s", "patience_s", "level"),
+    [
+        (0.0, 240.0, logging.DEBUG),
+        (299.0, 240.0, logging.DEBUG),
+        (301.0, 240.0, logging.WARNING),
+        (301.0, 0.0, logging.WARNING),
+        (3600.0, 7200.0, logging.DEBUG),
+        (7300.0, 7200.0, logging.WARNING),
+    ],
+)
+def test_a_run_that_sends_nothing_for_long_is_a_warning(idle_s: float, patience_s: float, level: int) -> None:
+    assert cli.busy(idle_s, patience_s)[0] == level
+
+
 def test_what_a_killed_run_left_is_replaced(plotter: Plotter) -> None:
     job = plotter.files / "transfer_job_running"
     job.parent.mkdir()
@@ -100,6 +122,76 @@ def test_a_run_that_fails(plotter: Plotter, nas: SmallNas) -> None:
     assert plot.exists()
     assert len([line for line in plotter.log().splitlines() if " ERROR " in line]) == 1
     assert "Traceback" not in plotter.log()
+
+
+def test_what_stands_in_the_way_of_the_visible_file_stops_nothing(plotter: Plotter) -> None:
+    job = plotter.files / "transfer_job_running"
+    (job / "below").mkdir(parents=True)
+    plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
+    assert plotter.run() == (0, "", "")
+    assert not plot.exists()
+    assert (job / "below").exists()
+    assert len([line for line in plotter.log().splitlines() if " WARNING " in line]) == 1
+
+
+@pytest.mark.parametrize("package", ["xxhash", "rich"])
+def test_a_package_that_cannot_be_imported(plotter: Plotter, package: str) -> None:
+    broken = plotter.base / "broken" / package
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('built for another machine')")
+    plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
+    path = {"PYTHONPATH": str(broken.parent)}
+    code, out, _ = plotter.run("status", env=path)
+    assert code == 0
+    assert "1 complete plots wait" in out
+    runs = [plotter.run("--verbose", env=path) for _ in range(2)]
+    said = [
+        [line for line in err.splitlines() if "ERROR" in line or "Traceback" in line] for _, _, err in runs
+    ]
+    if package == "rich":
+        assert (said, plot.exists()) == ([[], []], False)
+    else:
+        assert ([code for code, _, _ in runs], plot.exists()) == ([1, 1], True)
+        assert [len(lines) for lines in said] == [1, 0], "told once"
+        assert "-m pip install xxhash" in said[0][0]
+
+
+def test_without_rich_a_terminal_gets_lines(plotter: Plotter) -> None:
+    broken = plotter.base / "broken" / "rich"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('built for another machine')")
+    plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
+    ours, theirs = os.openpty()
+    process = plotter.start(env={"PYTHONPATH": str(broken.parent)}, stderr=theirs)
+    assert process.wait(60) == 0
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "rich cannot be imported" in said
+    assert " moved: " in said
+    assert not plot.exists()
+
+
+@pytest.mark.parametrize("made", ["link", "same"])
+def test_no_rehearsal_in_a_plot_folder(plotter: Plotter, nas: SmallNas, made: str) -> None:
+    plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 200_000)
+    folder = plotter.plots
+    if made == "link":
+        folder = plotter.base / "link"
+        folder.symlink_to(plotter.plots)
+    plotter.config.write_text(plotter.config.read_text().replace("[test]", f"[test]\nfolder = {folder}"))
+    code, _, err = plotter.run("--test")
+    assert code == 2
+    assert "[test] folder: " in err
+    assert (plot.exists(), nas.names()) == (True, [])
+
+
+def test_a_rehearsal_uses_no_real_plot_up(plotter: Plotter, nas: SmallNas) -> None:
+    folder = plotter.files / "test_plots"
+    folder.mkdir(parents=True)
+    plot = realplots.fabricate_v1(folder / "plot-k32-a.plot", 200_000)
+    assert plotter.run("--test")[0] == 0
+    assert list(folder.iterdir()) == [plot]
 
 
 @pytest.mark.parametrize("args", [["fly"], ["--colour"], ["status", "extra"]])

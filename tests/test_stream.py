@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from smallnas import PIECE, pieces_of
 
 from manager_core.talk import Talk, TalkOver
 from manager_core.wire import Refused, Working, encode
-from plot_manager.stream import Source, Stream, Streamed
+from plot_manager.stream import Following, Source, Stream, Streamed
 
 DATA = os.urandom(1 << 20) * 65
 HOST = "127.0.0.1"
@@ -81,14 +82,14 @@ def nas(request: pytest.FixtureRequest) -> Iterator[Nas]:
 
 
 def sent_by(
-    plot: Path, nas: Nas, offset: int = 0, told: list[int] | None = None, **options: object
-) -> Streamed:
+    plot: Path, nas: Nas, offset: int = 0, told: list[int] | None = None, *, size: int = len(DATA),
+    connect_timeout_s: float = 1.0, idle_timeout_s: float = 1.0,
+) -> Streamed:  # fmt: skip
     fd = os.open(plot, os.O_RDONLY)
-    size = options.get("size", len(DATA))
-    assert isinstance(size, int)
     try:
         heard = [] if told is None else told
-        stream = Stream(Source(fd, size, "xxh3-128"), nas.talk, 1.0, 1.0, heard.append, lambda _: None)
+        source = Source(fd, size, "xxh3-128")
+        stream = Stream(source, nas.talk, connect_timeout_s, idle_timeout_s, heard.append, lambda _: None)
         return stream.send(offset, nas.where)
     finally:
         os.close(fd)
@@ -141,6 +142,7 @@ def test_nobody_listens(plot: Path, nas: Nas) -> None:
         nas.where = gone.getsockname()
     streamed = sent_by(plot, nas)
     assert streamed.broken == f"cannot connect to {HOST} port {nas.where[1]}: Connection refused"
+    assert not streamed.connected
 
 
 def test_a_plot_that_became_shorter(plot: Path, nas: Nas) -> None:
@@ -159,3 +161,41 @@ def test_no_thread_is_left(plot: Path, nas: Nas) -> None:
     sent_by(plot, nas)
     nas._thread.join(10)
     assert threading.active_count() <= before
+
+
+def test_a_connection_that_does_not_come_about_in_time(plot: Path, nas: Nas) -> None:
+    """A queue that is full: the kernel drops what more would connect."""
+    with socket.create_server((HOST, 0), backlog=0) as full:
+        waiting = [socket.socket() for _ in range(4)]
+        for link in waiting:
+            link.setblocking(False)
+            link.connect_ex(full.getsockname())
+        nas.where = full.getsockname()
+        began = time.monotonic()
+        streamed = sent_by(plot, nas, connect_timeout_s=0.3, idle_timeout_s=30.0)
+        assert time.monotonic() - began < 10
+        for link in waiting:
+            link.close()
+    assert streamed == Streamed(
+        (), f"cannot connect to {HOST} port {nas.where[1]}: timed out", connected=False
+    )
+
+
+def test_a_digest_that_is_behind_says_so(tmp_path: Path) -> None:
+    big, told = tmp_path / "big", []
+    with big.open("wb") as file:
+        file.truncate(1 << 30)
+    fd = os.open(big, os.O_RDONLY)
+    try:
+        following = Following(Source(fd, 1 << 30, "blake3"), 0)
+        following.sent(1 << 30)
+        assert len(following.finish(told.append)) == 16
+        assert len(told) > 1
+        assert told == sorted(told)
+        assert told[-1] == 1 << 30
+        behind = Following(Source(fd, 1 << 30, "blake3"), 0)
+        behind.sent(1 << 30)
+        behind.abandon()
+        assert len(behind._pieces) < 16, "nobody waits for what nobody needs"
+    finally:
+        os.close(fd)

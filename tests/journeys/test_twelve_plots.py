@@ -91,8 +91,10 @@ def test_twelve_plots_and_nine_traps(make_farm: Callable[..., Farm], flavour: st
         with Watch(drive.folder for drive in drives) as watch:
             done = farm.run_plotter()
         after = {trap: _looks(path) for trap, path in traps.items()}
-    # One of the traps is a plot that cannot be read: a fault, told by the exit status and a WARNING.
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), farm.logs()
+    # One of the traps is a plot that cannot be read: a fault, told by the exit status and one ERROR.
+    assert (done.returncode, done.stdout) == (1, ""), farm.logs()
+    (error,) = done.stderr.splitlines()
+    assert f"{traps['unreadable'].name}: cannot be opened" in error
     arrived = farm.arrived()
     assert {name: (path.stat().st_size, sha256(path)) for name, path in arrived.items()} == wanted, (
         farm.logs()
@@ -105,7 +107,7 @@ def test_twelve_plots_and_nine_traps(make_farm: Callable[..., Farm], flavour: st
     log = farm.log("plot_manager")
     for trap, path in traps.items():
         told = (line for line in log.splitlines() if f"{path.name}: " in line)
-        reasons = [line for line in told if " INFO " in line or " WARNING " in line]
+        reasons = [line for line in told if " INFO " in line or " ERROR " in line]
         assert reasons, f"the log should say why {trap} ({path.name}) was left alone:\n{log}"
     farm.assert_clean()
     for kind in ("v1-k18", "v1-k20"):
