@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -215,6 +216,9 @@ class Stage:
             while list(_descendants()) and time.monotonic() < deadline:
                 time.sleep(0.02)
         self._end_sshd()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         for drive in self.drives if self.mounted else []:
             _libc.umount2(os.fsencode(drive), MNT_DETACH)
         shutil.rmtree(self.top, ignore_errors=True)

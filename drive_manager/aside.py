@@ -10,8 +10,9 @@ from math import inf
 
 from drive_manager import marks, minute, mounts, sweep
 from drive_manager.apart import Child, Ended, Link, Quiet
-from drive_manager.drives import candidates, open_drive, uuid_of
+from drive_manager.drives import candidates, uuid_of
 from drive_manager.errors import DriveGone, NasError
+from drive_manager.guard import open_drive
 from drive_manager.place import drive_lock
 from drive_manager.settings import Settings
 from manager_core.locks import Lock

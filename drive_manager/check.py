@@ -3,56 +3,47 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 
-from drive_manager import script
+from drive_manager import netcat, script, show
+from drive_manager.errors import NetcatError
 from drive_manager.look import Seen
-from drive_manager.settings import Settings
+from drive_manager.settings import PROGRAM, Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
 from drive_manager.words import counted
+from manager_core import checks, crontab
+from manager_core.checks import Line
 
 PACKAGES = ("jinja2", "xxhash", "blake3", "rich")
+CRON_HINT = "run `drive_manager install`, or add its line by `crontab -e`"
 LEAST_PYTHON = (3, 10)
 SSH_PORT = 22
-
-
-@dataclass(frozen=True)
-class Line:
-    """One requirement: its name, whether it is met, and what was found or what to do."""
-
-    name: str
-    ok: bool
-    text: str
 
 
 def lines(settings: Settings, memory: Memory, seen: Seen, world: World) -> Iterator[Line]:
     """Each requirement in turn."""
     yield _python()
+    yield checks.packages(PACKAGES, sys.executable)
     yield Line("config", not settings.warnings, "; ".join(settings.warnings) or str(settings.source))
     yield from _folders(settings)
     yield from _drives(settings, seen, world)
+    yield Line("room", bool(seen.drives), show.figures(show.gather(settings, memory, seen, world)))
     yield _script(settings, memory)
     yield _netcat(settings)
-    yield _ports(settings)
+    listening = {one.port for one in netcat.sockets() if one.state == netcat.TCP_LISTEN}
+    yield _ports(settings, listening)
     yield _crontab()
     yield _clock(settings)
-    yield _sshd()
+    yield _sshd(listening)
 
 
 def _python() -> Line:
     version = sys.version.split()[0]
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        return Line("Python", False, f"{version}; run `{sys.executable} -m pip install {' '.join(missing)}`")
     good = sys.version_info >= LEAST_PYTHON
     return Line("Python", good, version if good else f"{version} is too old; install 3.10 or newer")
 
@@ -108,9 +99,6 @@ def _script(settings: Settings, memory: Memory) -> Line:
 
 
 def _netcat(settings: Settings) -> Line:
-    from drive_manager import netcat
-    from drive_manager.errors import NetcatError
-
     receive = settings.receive
     try:
         found = netcat.find(receive.netcat, receive.netcat_flavour, receive.netcat_flags)
@@ -119,11 +107,9 @@ def _netcat(settings: Settings) -> Line:
     return Line("netcat", True, f"{found.path} ({found.flavour})")
 
 
-def _ports(settings: Settings) -> Line:
-    from drive_manager.netcat import listening_inodes
-
+def _ports(settings: Settings, listening: Collection[int]) -> Line:
     first, last = settings.receive.ports
-    free = sum(not listening_inodes(port) for port in range(first, last + 1))
+    free = sum(port not in listening for port in range(first, last + 1))
     if free < settings.drives.active_drives:
         text = f"only {free} of {first}-{last} free, {settings.drives.active_drives} needed; change [receive] ports"
         return Line("ports", False, text)
@@ -131,17 +117,11 @@ def _ports(settings: Settings) -> Line:
 
 
 def _crontab() -> Line:
-    name = Path(script.command()[0]).name if len(script.command()) == 1 else "drive_manager"
-    hint = "run `drive_manager install`, or add its line by `crontab -e`"
-    tool = shutil.which("crontab")
-    if tool is None:
-        return Line("crontab", False, f"there is no crontab program; install cron, then {hint}")
     try:
-        ran = subprocess.run([tool, "-l"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Line("crontab", False, f"crontab -l: {error}; {hint}")
-    found = [line for line in ran.stdout.splitlines() if name in line and not line.lstrip().startswith("#")]
-    return Line("crontab", bool(found), found[0] if found else f"it has no line for drive_manager; {hint}")
+        line = crontab.found(crontab.read() or "", PROGRAM)
+    except crontab.CrontabError as error:
+        return Line("crontab", False, f"{error}; then {CRON_HINT}")
+    return Line("crontab", bool(line), line or f"it has no line for {PROGRAM}; {CRON_HINT}")
 
 
 def _clock(settings: Settings) -> Line:
@@ -157,9 +137,7 @@ def _clock(settings: Settings) -> Line:
     return Line("clock", True, text)
 
 
-def _sshd() -> Line:
-    from drive_manager.netcat import listening_inodes
-
-    if listening_inodes(SSH_PORT):
+def _sshd(listening: Collection[int]) -> Line:
+    if SSH_PORT in listening:
         return Line("sshd", True, f"something listens on port {SSH_PORT}")
     return Line("sshd", True, f"nothing listens on port {SSH_PORT}; fine when sshd has another port")

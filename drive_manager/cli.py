@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from drive_manager import settings as nas_settings
@@ -44,18 +43,12 @@ def status(args: argparse.Namespace, settings: Settings) -> int:
 
 def check(args: argparse.Namespace, settings: Settings) -> int:
     """Check each requirement, a line each."""
-    from drive_manager import check as checks
+    from drive_manager import check as requirements
     from drive_manager import minute
+    from manager_core import checks
 
-    found = list(checks.lines(settings, *minute.observe(settings, unmounted=True)))
-    if args.json:
-        import json
-
-        print(json.dumps([asdict(line) for line in found], indent=1))
-    else:
-        for line in found:
-            print(f"{'OK ' if line.ok else 'FIX'}  {line.name}: {line.text}")
-    return DONE if all(line.ok for line in found) else FAILED
+    lines = requirements.lines(settings, *minute.observe(settings, unmounted=True))
+    return DONE if checks.show(lines, as_json=args.json) else FAILED
 
 
 def authorize(args: argparse.Namespace, settings: Settings) -> int:

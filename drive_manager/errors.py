@@ -11,6 +11,10 @@ class NetcatError(NasError):
     """Raised when no netcat could be found, started or brought to listen."""
 
 
+class AddressError(NetcatError):
+    """Raised when netcat was to listen on an address that this NAS does not have."""
+
+
 class DriveFault(NasError):
     """Raised when a drive failed to take or give back a plot's bytes."""
 

@@ -62,6 +62,10 @@ class Identity:
         """Whether all is known that ever will be; before udev has looked at a disk it is not."""
         return bool(self.serial or self.wwn or self.members or self.disk.startswith(_VIRTUAL))
 
+    def as_json(self) -> dict[str, object]:
+        """The facts as JSON-able values."""
+        return {**vars(self), "members": [member.as_json() for member in self.members]}
+
 
 UNKNOWN = Identity()
 
@@ -104,7 +108,7 @@ def known(
 
 
 def from_json(facts: Mapping[str, object]) -> Identity:
-    """An identity as it was before `dataclasses.asdict`. Raises TypeError."""
+    """An identity as it was before `as_json`. Raises TypeError."""
     members = facts.get("members", ())
     if not isinstance(members, (list, tuple)):
         raise TypeError("members is no list")

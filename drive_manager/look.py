@@ -1,9 +1,11 @@
-"""A look at all drives in one forked child, which is left behind where it hangs while another goes on."""
+"""A look at all drives in one forked child; where it hangs it is left behind, and each other drive gets its own."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import select
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,60 +41,123 @@ class Seen:
     unmounted: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Late:
+    """A child at one drive, and when that drive counts as hanging (CLOCK_MONOTONIC)."""
+
+    mount: Mount
+    child: Child
+    deadline_s: float
+
+
 def look(
     settings: Drives,
     hung: Mapping[str, Hung],
     *,
     mountinfo: Path = MOUNTINFO,
     unmounted: bool = False,
+    test_folder: str = "",
+    only: Collection[str] | None = None,
 ) -> Seen:
-    """Look at each drive; one that hangs costs `look_timeout_s`, once. `hung` is what the last look returned.
+    """Look at each drive, or at those mounted where `only` says. `hung` is what the last look returned.
 
-    Raises OSError when mountinfo cannot be read.
+    However many drives hang, that costs twice `look_timeout_s`, once. Raises OSError when mountinfo cannot be read.
     """
     found = candidates(settings, mountinfo)
+    wanted = [mount for mount in found.mounts if only is None or mount.point in only]
     still = {point: child for point, child in hung.items() if alive(child.pid, child.started)}
-    drives = {mount.point: _hanging(mount) for mount in found.mounts if mount.point in still}
-    rest = [mount for mount in found.mounts if mount.point not in still]
-    while rest:
-        seen, left = _look_until_hung(settings, rest)
-        drives.update((drive.mount, drive) for drive in seen)
-        rest = rest[len(seen) :]
-        if left is not None:
-            still[rest[0].point] = left
-            drives[rest[0].point] = _hanging(rest.pop(0))
+    looks = _Looks(settings, test_folder)
+    looks.look([mount for mount in wanted if mount.point not in still])
+    still.update(looks.hung)
     return Seen(
-        tuple(drives[mount.point] for mount in found.mounts),
+        tuple(looks.seen.get(mount.point) or _failed(mount, HANGS) for mount in wanted),
         found.passed_over,
         tuple((point, still[point]) for point in sorted(still, key=mounts.natural)),
         _unmounted(settings, mountinfo) if unmounted else (),
     )
 
 
-def _look_until_hung(settings: Drives, queue: Sequence[Mount]) -> tuple[list[Drive], Hung | None]:
-    """Look at the drives of a queue in one child; also return the child when the drive behind those hangs."""
-    uuids = mounts.uuids()
+class _Looks:
+    """A look under way: drives seen and children left behind, by mount point."""
 
-    def work(link: Link) -> None:
+    def __init__(self, settings: Drives, test_folder: str) -> None:
+        self._settings, self._test_folder = settings, test_folder
+        self._uuids = mounts.uuids()
+        self.seen: dict[str, Drive] = {}
+        self.hung: dict[str, Hung] = {}
+
+    def look(self, queue: Sequence[Mount]) -> None:
+        """Look at the drives in turn; when that takes too long, at the one in question and all behind it at once."""
+        while queue:
+            late = self._in_turn(queue)
+            queue = [mount for mount in queue if mount.point not in self.seen]
+            if late is not None:
+                deadline_s = time.monotonic() + self._settings.look_timeout_s
+                rest = [mount for mount in queue if mount is not late.mount]
+                self._side_by_side(
+                    [late, *(_Late(mount, self._child([mount]), deadline_s) for mount in rest)]
+                )
+                return
+
+    def _child(self, queue: Sequence[Mount]) -> Child:
+        def work(link: Link) -> None:
+            for mount in queue:
+                drive = look_at(self._settings, mount, self._uuids, test_folder=self._test_folder)
+                link.send(drive.as_json())
+
+        return Child(work, outlives=True)
+
+    def _in_turn(self, queue: Sequence[Mount]) -> _Late | None:
+        """Look at the drives in one child, until one look timeout is over; then the drive that it is at."""
+        child = self._child(queue)
+        now_s = time.monotonic()
+        over_s = now_s + self._settings.look_timeout_s
         for mount in queue:
-            link.send(look_at(settings, mount, uuids).as_json())
+            began_s = now_s
+            try:
+                self._take(mount, child, over_s - now_s)
+            except Quiet:
+                return _Late(mount, child, began_s + self._settings.look_timeout_s)
+            except Ended:
+                self._lose(mount)
+                break
+            now_s = time.monotonic()
+        child.reap(1.0)
+        return None
 
-    child = Child(work, outlives=True)
-    seen: list[Drive] = []
-    try:
-        while len(seen) < len(queue):
-            facts = child.link.receive(settings.look_timeout_s)
-            assert isinstance(facts, dict)
-            seen.append(Drive.from_json(facts))
-    except Quiet:
+    def _side_by_side(self, looks: Sequence[_Late]) -> None:
+        waiting = {look.child.link.fileno(): look for look in looks}
+        done: list[Child] = []
+        while waiting:
+            first_s = min(look.deadline_s for look in waiting.values())
+            ready, _, _ = select.select(list(waiting), [], [], max(0.0, first_s - time.monotonic()))
+            for look in [waiting.pop(end) for end in ready]:
+                try:
+                    self._take(look.mount, look.child, 1.0)
+                except (Ended, Quiet):
+                    self._lose(look.mount)
+                done.append(look.child)
+            now_s = time.monotonic()
+            for end in [end for end, look in waiting.items() if look.deadline_s <= now_s]:
+                self._leave(waiting.pop(end))
+        for child in done:
+            # Killed, for the one that looked in turn goes on to drives that others have looked at meanwhile.
+            child.end(0.1)
+            child.link.close()
+
+    def _leave(self, look: _Late) -> None:
         # Not killed: as long as it lives the drive hangs, and when the drive answers it ends by itself.
-        child.link.close()
-        return seen, Hung(child.pid, child.started)
-    except Ended:
-        mount = queue[len(seen)]
-        seen.append(_failed(mount, "the look at it ended unexpectedly; see the log"))
-    child.reap(1.0)
-    return seen, None
+        self.hung[look.mount.point] = Hung(look.child.pid, look.child.started)
+        look.child.link.close()
+
+    def _take(self, mount: Mount, child: Child, timeout_s: float) -> None:
+        """Take in what a child says of a drive. Raises Quiet, Ended."""
+        facts = child.link.receive(max(0.0, timeout_s))
+        assert isinstance(facts, dict)
+        self.seen[mount.point] = Drive.from_json(facts)
+
+    def _lose(self, mount: Mount) -> None:
+        self.seen[mount.point] = _failed(mount, "the look at it ended unexpectedly; see the log")
 
 
 def _unmounted(settings: Drives, mountinfo: Path) -> tuple[str, ...]:
@@ -113,10 +178,6 @@ def _unmounted(settings: Drives, mountinfo: Path) -> tuple[str, ...]:
     child.reap(1.0)
     assert isinstance(found, list)
     return tuple(found)
-
-
-def _hanging(mount: Mount) -> Drive:
-    return _failed(mount, HANGS)
 
 
 def _failed(mount: Mount, problem: str) -> Drive:

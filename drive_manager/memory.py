@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 OFFERS = "offers.json"
 CONFLICTS = "conflicts.json"
+NO_SPACE = "no_space.json"
+NO_SPACE_S = 1800
 OFFER_DAYS = 7
 ENTRIES = 1000
 LOCK_WAIT_S = 5.0
@@ -36,6 +38,8 @@ def _note_offer(offers: dict[str, Any], size: int, now: int) -> None:
     for old in [key for key, seen in offers.items() if not _is_fresh(seen, now)]:
         del offers[old]
     offers[str(size)] = now
+    for old in sorted(offers, key=offers.__getitem__)[:-ENTRIES]:
+        del offers[old]
 
 
 def _is_fresh(seen: object, now_s: float) -> bool:
@@ -53,13 +57,38 @@ def remember_conflict(
     state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]
 ) -> None:
     """Note that the offered plot (size, mtime_ns) and the final file (likewise) of one name differ in content."""
-    entry = {"offered": list(offered), "final": list(final)}
-    _change(state_folder / CONFLICTS, lambda conflicts: conflicts.update({name: entry}))
+    entry = {"offered": list(offered), "final": list(final), "at": int(time.time())}
+    _change(state_folder / CONFLICTS, lambda conflicts: _note_conflict(conflicts, name, entry))
+
+
+def _note_conflict(conflicts: dict[str, Any], name: str, entry: dict[str, Any]) -> None:
+    """The newest are kept: a plot that is no longer offered is forgotten at last."""
+    for known in [key for key, value in conflicts.items() if not isinstance(value, dict)]:
+        del conflicts[known]
+    conflicts[name] = entry
+    for old in sorted(conflicts, key=lambda known: conflicts[known].get("at", 0))[:-ENTRIES]:
+        del conflicts[old]
 
 
 def is_conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]) -> bool:
     """Whether just these two files were found to differ before."""
-    return _entries(state_folder / CONFLICTS).get(name) == {"offered": list(offered), "final": list(final)}
+    known = _entries(state_folder / CONFLICTS).get(name)
+    if not isinstance(known, dict):
+        return False
+    return (known.get("offered"), known.get("final")) == (list(offered), list(final))
+
+
+def remember_no_space(state_folder: Path, mount: str) -> None:
+    """Note that a drive ran out of space (or inodes, or quota) now, whatever its free space says."""
+    now = int(time.time())
+    _change(state_folder / NO_SPACE, lambda drives: drives.update({mount: now}))
+
+
+def ran_out_of_space(state_folder: Path) -> frozenset[str]:
+    """The mount points of drives that ran out of space in the last half hour."""
+    now = time.time()
+    drives = _entries(state_folder / NO_SPACE).items()
+    return frozenset(mount for mount, at in drives if isinstance(at, int) and 0 <= now - at < NO_SPACE_S)
 
 
 def _entries(path: Path) -> dict[str, Any]:
@@ -79,7 +108,7 @@ def _change(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
             return
         entries = _entries(path)
         change(entries)
-        write_json(path, dict(list(entries.items())[-ENTRIES:]))
+        write_json(path, entries)
     except OSError as error:
         log.warning("%s cannot be written: %s", path, error.strerror or error)
     finally:

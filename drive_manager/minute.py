@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import identity, marks, script, state, sweep, tick
+from drive_manager import ages, identity, marks, script, state, sweep, tick
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
-from manager_core.locks import Lock
+from manager_core.locks import Lock, held_for
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def rehearse(settings: Settings) -> list[str]:
 def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, Seen, tick.World]:
     """Look at everything and change nothing. Raises OSError when mountinfo cannot be read."""
     memory = remembered(settings)
-    seen = look(settings.drives, memory.hung, unmounted=unmounted)
+    seen = look(settings.drives, memory.hung, unmounted=unmounted, test_folder=settings.test.folder_name)
     offline, fault = _marks(settings.files.state_folder)
     now = datetime.now(timezone.utc).astimezone()
     known = identity.known([(drive, drive.uuid) for drive in seen.drives], state.identities(memory))
@@ -82,40 +81,38 @@ def plot_size(settings: Settings) -> int:
     return settings.drives.plot_size or min(sizes, default=0)
 
 
-def held_for(path: Path) -> float:
-    """For how many seconds the process that holds a lock has run, by /proc/locks; 0 when unknown."""
-    try:
-        inode = path.stat().st_ino
-        holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        pid = next(int(words[4]) for words in holders if words[5].endswith(f":{inode}"))
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-
-
 def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> int:
     decision = tick.decide(world, memory, settings.drives)
-    after = replace(decision.memory, hung=dict(seen.hung))
-    want = script.wanted(decision.choice, settings.drives.active_drives, settings.source)
-    try:
-        written = script.update(settings.receive.script, want, memory.script, world.now)
-        after = replace(after, script=written, script_trouble="")
-    except script.ScriptFailed as error:
-        if str(error) != memory.script_trouble:
-            log.error("%s", error)
-        after = replace(after, script_trouble=str(error))
+    now = ages.clock()
+    waits = ages.waits(world.drives, memory.waits, now)
+    after = _write_script(
+        settings, replace(decision.memory, hung=dict(seen.hung), waits=waits), decision, world
+    )
     for level, text in decision.messages:
         log.log(level, "%s", text)
     _keep(settings, after)
     sweep.leftover_signs(settings)
-    told = sweep.partials(settings, world.drives, memory.told, world.now.timestamp())
+    sweep.rehearsals(settings, world.drives)
+    stale = ages.stale(world.drives, waits, settings.receive.partial_days, now)
+    told = sweep.partials(settings, stale, memory.told)
     if told != after.told:
         _keep(settings, replace(after, told=told))
     if not decision.messages:
         active = ", ".join(after.active) or "none"
         log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
     return 1 if after.script_trouble else decision.exit_code
+
+
+def _write_script(settings: Settings, memory: Memory, decision: tick.Decision, world: tick.World) -> Memory:
+    """Write the receive script; the memory of it, or of why not."""
+    want = script.wanted(decision.choice, settings.drives.active_drives, settings.source)
+    try:
+        written = script.update(settings.receive.script, want, memory.script, world.now)
+    except script.ScriptFailed as error:
+        if str(error) != memory.script_trouble:
+            log.error("%s", error)
+        return replace(memory, script_trouble=str(error))
+    return replace(memory, script=written, script_trouble="")
 
 
 def _keep(settings: Settings, memory: Memory) -> None:

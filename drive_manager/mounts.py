@@ -17,8 +17,8 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 BY_UUID = Path("/dev/disk/by-uuid")
 # In these the "root" field names a subvolume or dataset, not a bind mount of some folder.
 SUBVOLUME_FILE_SYSTEMS = ("btrfs", "bcachefs")
-# Their source is a pool, not a device node.
-_POOL_FILE_SYSTEMS = ("zfs",)
+# Their source is no device node: a pool, or memory (which only who lists tmpfs in file_systems asks for).
+_WITHOUT_DEVICE = ("zfs", "tmpfs")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _DIGITS = re.compile(r"(\d+)")
 
@@ -61,9 +61,9 @@ def entry(point: str | Path, mountinfo: Path = MOUNTINFO) -> Mount | None:
     return _topmost(read(mountinfo)).get(str(point))
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that puts drive2 before drive10."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in _DIGITS.split(text)]
+def natural(path: str) -> list[list[tuple[int, str]]]:
+    """Return a sort key that puts drive2 before drive10, part by part of a path."""
+    return [_numbered(part) for part in path.split("/")]
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -137,6 +137,12 @@ def _topmost(mounts: Iterable[Mount]) -> dict[str, Mount]:
     return {mount.point: mount for mount in mounts}
 
 
+def _numbered(part: str) -> list[tuple[int, str]]:
+    # Of what split returns each second item is a number.
+    texts = _DIGITS.split(part)
+    return [(int(text), "") if index % 2 else (-1, text) for index, text in enumerate(texts)]
+
+
 def _component_matches(name: str, pattern: str) -> bool:
     # As in a shell: a wildcard does not match a leading dot.
     return fnmatch.fnmatchcase(name, pattern) and (not name.startswith(".") or pattern.startswith("."))
@@ -151,7 +157,7 @@ def _not_a_drive(mount: Mount, file_systems: Sequence[str]) -> str:
         return "its path has characters that cannot be printed; mount it elsewhere"
     if mount.fs_type not in file_systems:
         return f"its file system {mount.fs_type} is not in the option file_systems"
-    if not mount.source.startswith("/") and mount.fs_type not in _POOL_FILE_SYSTEMS:
+    if not mount.source.startswith("/") and mount.fs_type not in _WITHOUT_DEVICE:
         return f"its source {printable(mount.source)} is not a device"
     if mount.root != "/" and mount.fs_type not in SUBVOLUME_FILE_SYSTEMS:
         return "it shows a folder of another file system (a bind mount), not a drive"

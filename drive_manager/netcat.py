@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drive_manager.apart import end_with_parent
-from drive_manager.errors import NetcatError
+from drive_manager.errors import AddressError, NetcatError
 from manager_core.locks import Lock
 
 NAMES = ("nc.openbsd", "nc", "netcat", "ncat", "nc.traditional")
@@ -140,16 +140,36 @@ class Listener:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def listening_inodes(port: int) -> set[str]:
-    """Inodes of the sockets that listen on a TCP port (/proc/net/tcp and tcp6, proc(5))."""
-    inodes = set()
+@dataclass(frozen=True)
+class Socket:
+    """A TCP socket of this machine: its port here, state (proc(5), hexadecimal), bytes not read yet, inode."""
+
+    port: int
+    state: str
+    unread: int
+    inode: str
+
+
+def sockets() -> list[Socket]:
+    """All TCP sockets (/proc/net/tcp and tcp6, proc(5))."""
+    found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == TCP_LISTEN and int(fields[1].rsplit(":", 1)[1], 16) == port:
-                    inodes.add(fields[9])
-    return inodes
+                port, unread = int(fields[1].rsplit(":", 1)[1], 16), int(fields[4].split(":")[1], 16)
+                found.append(Socket(port, fields[3], unread, fields[9]))
+    return found
+
+
+def listening_inodes(port: int) -> set[str]:
+    """Inodes of the sockets that listen on a TCP port."""
+    return {one.inode for one in sockets() if one.state == TCP_LISTEN and one.port == port}
+
+
+def is_backed_up(port: int) -> bool:
+    """Whether bytes have come to this port that netcat does not take: then it waits for its drive."""
+    return any(one.unread for one in sockets() if one.state != TCP_LISTEN and one.port == port)
 
 
 def socket_inodes(pid: int) -> set[str]:
@@ -179,36 +199,29 @@ def listening(
 
 
 def _first_free(
-    netcat: Netcat,
-    address: str,
-    ports: tuple[int, int],
-    locks: Path,
-    output: int,
-    limit: int,
+    netcat: Netcat, address: str, ports: tuple[int, int], locks: Path, output: int, limit: int,
     stack: contextlib.ExitStack,
-) -> Listener:
+) -> Listener:  # fmt: skip
     """A netcat that listens; the stack ends it and frees its port. Raises NetcatError."""
     said = "all its ports are taken"
     try:
+        taken = {one.port for one in sockets() if one.state == TCP_LISTEN}
         for port in range(ports[0], ports[1] + 1):
             lock = Lock(locks / f"port-{port}.lock")
-            if not lock.take():
+            if port in taken or not lock.take():
                 continue
             stack.callback(lock.free)
-            if listening_inodes(port):
-                continue
             listener = Listener(netcat, address, port, output, limit)
             stack.callback(listener.end)
             if listener.listens():
                 return listener
             said = listener.said() or said
-            if "assign" in said.lower():  # not our address: no other port will change that
-                break
-    except (
-        OSError
-    ) as error:  # of this machine's own disk, never of the plot's drive: it must not look like one
+            if "assign" in said.lower():
+                raise AddressError(
+                    f"this NAS has no address {address} ({said}); correct `addresses` on the plotter"
+                )
+    except OSError as error:  # of this machine's own disk: it must not look like one of the plot's drive
         raise NetcatError(f"netcat cannot be set up: {error}; is the NAS's own disk full?") from error
     raise NetcatError(
-        f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({said}): check [receive] ports on the NAS "
-        "and `addresses` on the plotter"
+        f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({said}): check [receive] ports on the NAS"
     )

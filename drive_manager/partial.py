@@ -172,7 +172,7 @@ class Partial:
         if offset >= self.size:
             return
         if _libc.fallocate(
-            self.fd, FALLOC_FL_KEEP_SIZE, ctypes.c_long(offset), ctypes.c_long(self.size - offset)
+            self.fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(self.size - offset)
         ):
             code = ctypes.get_errno()
             if code not in NOT_SUPPORTED:
@@ -181,7 +181,9 @@ class Partial:
     def record(self, pieces: Sequence[str]) -> None:
         """Make pieces held that were digested: sync the plot, then write and sync their digests. Raises OSError."""
         os.fdatasync(self.fd)
-        os.write(self._side, "".join(f"{piece}\n" for piece in pieces).encode())
+        rest = "".join(f"{piece}\n" for piece in pieces).encode()
+        while rest:  # on a full drive a part of it may still go in
+            rest = rest[os.write(self._side, rest) :]
         os.fdatasync(self._side)
         self.held.extend(pieces)
 
@@ -194,14 +196,37 @@ class Partial:
         if not os.path.samestat(opened, named):
             raise DriveFault(f"{self.name}.tmp was replaced while it was being received")
         rename_new(self._folder, self.name + ".tmp", self.name)
-        os.fsync(self._folder)
+        try:
+            os.fsync(self._folder)
+        except OSError:
+            # Nobody was told KEPT; a second fsync would succeed and lie: the name must not be found again.
+            self._unpublish()
+            raise
         self._remove(self.name + SIDECAR)
+
+    def _unpublish(self) -> None:
+        with contextlib.suppress(OSError):
+            named = os.stat(self.name, dir_fd=self._folder, follow_symlinks=False)
+            if os.path.samestat(os.fstat(self.fd), named):
+                self._remove(self.name)
 
     def destroy(self) -> None:
         """Remove what there is of this plot in flight: the `.tmp` first, for it is the sidecar that makes it ours."""
         self.close()
         self._remove(self.name + ".tmp")
         self._remove(self.name + SIDECAR)
+
+    def destroy_if_ours(self) -> bool:
+        """Destroy it if its sidecar speaks of the very `.tmp` that is there; whether it did. Raises OSError."""
+        sidecar = read_sidecar(self._folder, self.name)
+        try:
+            inode = os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            inode = None
+        if sidecar is None or inode not in (None, sidecar.header.inode):
+            return False
+        self.destroy()
+        return True
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from drive_manager import drives, marks
+from drive_manager import guard, marks
 from drive_manager.search import Found, Spot
 from drive_manager.settings import Settings
-from drive_manager.voice import Refusal
+from drive_manager.voice import Refusal, Voice
 from manager_core.files import remove, replace
 from manager_core.locks import Lock, is_free
 
@@ -72,13 +72,15 @@ def _no_room(found: Found, size: int) -> str:
 
 @contextlib.contextmanager
 def taken(
-    found: Found, allowed: Sequence[str], at_once: int, size: int, settings: Settings
+    voice: Voice, found: Found, allowed: Sequence[str], at_once: int, size: int, settings: Settings
 ) -> Iterator[Place]:
     """A drive with room for the plot, locked until the end. Raises Refusal, DriveGone, MarksUnreadable, OSError."""
     state = settings.files.state_folder
+    voice.step("choosing", "")
     lock, spot = _lock_one(found, allowed, at_once, size, state)
     try:
-        folder = drives.open_drive(settings.drives, spot.drive.mount)
+        voice.step("looking", spot.drive.mount)  # opening it may hang as a look may
+        folder = guard.open_drive(settings.drives, spot.drive.mount)
         try:
             yield Place(spot.drive.mount, spot.drive.uuid, folder)
         finally:

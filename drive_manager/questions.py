@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
-from drive_manager import arrival, netcat
-from drive_manager.apart import Child, Ended, Link, Quiet
-from drive_manager.drives import candidates, kept_free, look_at
-from drive_manager.errors import NetcatError
+from drive_manager import arrival, marks, netcat, state
+from drive_manager.choose import fit
+from drive_manager.drives import once_a_device
+from drive_manager.errors import NasError, NetcatError
+from drive_manager.look import Hung, look
 from drive_manager.settings import Settings
 from manager_core import __version__
-from manager_core.wire import Checked, Refused, Room, Rooms
+from manager_core.wire import Checked, Refused, Room, Rooms, plain
 
 
 def checked(transfer: str, settings: Settings, allowed: arrival.Allowed) -> Checked:
@@ -27,29 +30,27 @@ def checked(transfer: str, settings: Settings, allowed: arrival.Allowed) -> Chec
 
 
 def rooms(room: Room, settings: Settings, allowed: arrival.Allowed) -> Rooms | Refused:
-    """How many plots of this size fit on the drives of the script: the sum over drives, each rounded down."""
+    """How many plots of this size fit on the drives of the script: the sum over drives, each rounded down.
+
+    A drive that is set aside, has a problem or does not answer has room for none. Costs twice `look_timeout_s`.
+    """
     if room.size <= 0:
         return Refused(room.transfer, "not_understood", "ROOM needs a size")
-
-    def work(link: Link) -> None:
-        for mount in candidates(settings.drives).mounts:
-            if mount.point in allowed.drives:
-                drive = look_at(settings.drives, mount)
-                free = drive.room(kept_free(settings.drives, drive.mount))
-                link.send(0 if drive.problem else free // room.size)
-        link.send("end")
-
-    child = Child(work)
-    plots: list[int] = []
+    folder = settings.files.state_folder
     try:
-        while isinstance(answer := child.link.receive(settings.drives.look_timeout_s), int):
-            plots.append(answer)
-    except (Quiet, Ended):
-        return Refused(
-            room.transfer, "failed", "a drive does not answer; see `drive_manager status` on the NAS"
-        )
-    finally:
-        child.link.close()
-        if not child.reap(1.0):
-            child.end()
-    return Rooms(room.transfer, sum(plots), sum(1 for fits in plots if fits))
+        offline = marks.read(folder)
+        seen = look(settings.drives, _hung(folder), only=frozenset(allowed.drives)).drives
+    except (NasError, OSError) as error:
+        return Refused(room.transfer, "failed", plain(f"{error}; see `drive_manager status` on the NAS"))
+    counted = once_a_device(seen)
+    fits = [
+        each.plots for each in fit(seen, offline, room.size, settings.drives) if each.drive.mount in counted
+    ]
+    return Rooms(room.transfer, sum(fits), sum(1 for plots in fits if plots))
+
+
+def _hung(state_folder: Path) -> Mapping[str, Hung]:
+    try:
+        return state.read(state_folder).hung
+    except state.StateUnreadable:  # then each costs look_timeout_s here
+        return {}

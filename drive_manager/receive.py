@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import select
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from drive_manager import arrival, gate, marks, memory, place, questions, script, state
-from drive_manager.apart import Child, Ended, Link, alive
+from drive_manager import arrival, gate, marks, memory, questions, script, state
+from drive_manager.apart import alive
+from drive_manager.passing import BUSY_RETRY_S, Passing
 from drive_manager.settings import Settings
-from drive_manager.voice import Step
 from manager_core import __version__
 from manager_core.digest import KINDS
 from manager_core.locks import Lock
@@ -30,16 +27,10 @@ from manager_core.wire import (
     Room,
     WireError,
     Working,
-    decode,
-    encode,
     plain,
 )
 
 log = logging.getLogger(__name__)
-
-WORKING_EVERY_S = 10.0
-BUSY_RETRY_S = 15
-LINGER_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,8 +128,6 @@ class Receiver:
             return Refused(offer.transfer, "not_allowed", f"this NAS knows no digest {offer.digest}")
         if not self._still_valid():
             return Refused(offer.transfer, "call_again", "the receive script has changed; call it again")
-        if self._allowed.refuse:
-            return Refused(offer.transfer, "full", self._allowed.refuse, place.FULL_RETRY_S)
         return None
 
     def _still_valid(self) -> bool:
@@ -174,112 +163,3 @@ def marks_stamp(settings: Settings) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_ino, facts.st_mtime_ns
-
-
-@dataclass(frozen=True)
-class End:
-    """How a child ended: all said (`hangs_at` empty), or stuck looking at a drive before anything was begun."""
-
-    hangs_at: str = ""
-
-
-class Passing:
-    """Passes messages between the plotter and the child that works on its plot, and notices when either hangs."""
-
-    def __init__(self, talk: Talk, offer: Offer, settings: Settings) -> None:
-        self._talk, self._offer, self._settings = talk, offer, settings
-        self._step = Step("looking", 0, 0, waits=False)
-        self._moved = self._told = time.monotonic()
-
-    def watch(self, work: Callable[[Link], None]) -> End:
-        """Run the child to its end. Raises TalkOver or TalkSilent when the plotter is gone; the child is ended then."""
-        child = Child(work)
-        try:
-            while True:
-                self._wait(child.link)
-                if _speaks(child.link) and self._from_child(child.link.receive(None)):
-                    return End()
-                if _speaks(self._talk):
-                    self._from_plotter(child.link)
-                if (end := self._overdue()) is not None:
-                    return end
-        except Ended:
-            self._refuse("failed", "the receiver's worker ended unexpectedly; see receive.log on the NAS")
-            return End()
-        finally:
-            self._part(child)
-
-    def _wait(self, link: Link) -> None:
-        if not link.waiting and not self._talk.waiting:
-            select.select([link.fileno(), self._talk.fileno()], [], [], 1.0)
-
-    def _from_child(self, value: object) -> bool:
-        """Act on what the child sent; True when it was its last word."""
-        assert isinstance(value, dict)
-        if "say" in value:
-            self._talk.say(decode(value["say"].encode()))
-            self._moved = self._told = time.monotonic()
-        elif "step" in value:
-            step = Step(**value["step"])
-            if step != self._step:
-                self._moved = time.monotonic()
-            self._step = step
-        return "end" in value
-
-    def _from_plotter(self, link: Link) -> None:
-        try:
-            message = self._talk.hear(0.0)
-        except TalkSilent:  # only a part of a line is here yet
-            return
-        self._moved = time.monotonic() if self._step.waits else self._moved
-        if isinstance(message, Working):
-            return
-        if message.transfer != self._offer.transfer:
-            self._talk.say(Refused(message.transfer, "busy", "one plot at a time in a talk", BUSY_RETRY_S))
-            return
-        link.send({"heard": encode(message).decode()})
-
-    def _overdue(self) -> End | None:
-        now = time.monotonic()
-        quiet_s = now - self._moved
-        receive = self._settings.receive
-        if self._step.waits:
-            if quiet_s > receive.idle_timeout_s:
-                raise TalkSilent(f"the plotter sent nothing of {self._offer.name} for {quiet_s:.0f} s")
-            return None
-        if self._step.name == "looking" and quiet_s > self._settings.drives.look_timeout_s:
-            if not self._step.drive:
-                self._refuse(
-                    "failed", f"this NAS could not look for its drives in {quiet_s:.0f} s; look at dmesg"
-                )
-            log.warning("Drive %s hangs: it did not answer for %.0f s; left alone", self._step.drive, quiet_s)
-            return End(hangs_at=self._step.drive)
-        if quiet_s > receive.drive_timeout_s:
-            why = f"drive {self._step.drive} hangs: nothing came of {self._step.name} for {quiet_s:.0f} s"
-            log.error("%s: %s; look at dmesg on the NAS", self._offer.name, why)
-            self._refuse("failed", why)
-            return End()
-        if now - self._told >= WORKING_EVERY_S:
-            self._talk.say(Working(self._offer.transfer, self._step.name, self._step.done, self._step.total))
-            self._told = now
-        return None
-
-    def _refuse(self, code: str, why: str) -> None:
-        self._talk.say(Refused(self._offer.transfer, code, plain(why)))
-
-    def _part(self, child: Child) -> None:
-        """Let the child end by itself, which it does when its link is closed; else kill it; else leave it behind."""
-        child.link.close()
-        if not child.reap(LINGER_S) and not child.end():
-            log.warning(
-                "Process %d hangs on drive %s and is left behind; the drive stays taken until it answers",
-                child.pid,
-                self._step.drive,
-            )
-
-
-def _speaks(end: Link | Talk) -> bool:
-    """Whether there is something to hear."""
-    if end.waiting:
-        return True
-    return bool(select.select([end.fileno()], [], [], 0)[0])

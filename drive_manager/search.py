@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from drive_manager import choose, drives, marks, mounts
+from drive_manager import choose, drives, guard, marks, memory, mounts
 from drive_manager.drives import Drive
 from drive_manager.errors import DriveGone
 from drive_manager.partial import read_sidecar
@@ -15,14 +15,17 @@ from drive_manager.settings import Drives, Settings
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
 
+SPACELESS = "ran out of space or inodes less than half an hour ago"
+
 
 @dataclass(frozen=True)
 class Final:
-    """A file of the plot's name: on which drive, and its size and mtime_ns."""
+    """A file of the plot's name: on which drive, its size and mtime_ns; `aside`: why its drive is set aside ("")."""
 
     mount: str
     size: int
     mtime_ns: int
+    aside: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Found:
 def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: frozenset[str]) -> Found:
     """Look on every drive but those to skip. Raises marks.MarksUnreadable, OSError, apart.Ended."""
     offline = marks.read(settings.files.state_folder)
+    spaceless = memory.ran_out_of_space(settings.files.state_folder)
     uuids = mounts.uuids()
     finals, partials, unusable = [], [], [f"{mount} hangs" for mount in skip if mount in allowed]
     spots: dict[str, Spot] = {}
@@ -54,20 +58,24 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
         if mount.point in skip:
             continue
         voice.step("looking", mount.point)
+        uuid = uuids.get(os.path.realpath(mount.source), "")
+        mark = marks.find(offline, mount.point, uuid)
+        aside = f"set aside: {mark.why}" if mark else ""
         final, partial, stranger = _named(settings, mount, voice.offer.name)
         if final is not None:
-            finals.append(final)
-        if partial:
+            finals.append(replace(final, aside=aside))
+        if partial and not aside:
             partials.append(mount.point)
         if mount.point in allowed:
             drive = drives.look_at(settings.drives, mount, uuids)
-            mark = marks.find(offline, drive.mount, drive.uuid)
-            problem = drive.problem or (f"set aside: {mark.why}" if mark else "") or stranger
+            problem = drive.problem or aside or stranger or (SPACELESS if mount.point in spaceless else "")
             if problem:
                 unusable.append(f"{drive.mount}: {problem}")
             else:
                 kept_free = drives.kept_free(settings.drives, drive.mount)
                 spots[drive.mount] = _spot(drive, kept_free, voice.offer)
+    # The one that may be the same plot comes first: another beside it is somebody else's question.
+    finals.sort(key=lambda final: final.size != voice.offer.size)
     ordered = in_turn([spots[mount] for mount in allowed if mount in spots], settings.drives)
     return Found(tuple(finals), ordered, tuple(partials), tuple(unusable))
 
@@ -80,7 +88,7 @@ def in_turn(spots: Sequence[Spot], settings: Drives) -> tuple[Spot, ...]:
 def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | None, bool, str]:
     """The final file of this name on a drive, whether a part of it is there, and what is in the way ("")."""
     try:
-        folder = drives.open_drive(settings.drives, mount.point, make=False, expected=mount)
+        folder = guard.open_drive(settings.drives, mount.point, make=False, expected=mount)
     except (OSError, DriveGone):  # a drive that cannot be read has nothing to offer; the tick tells of it
         return None, False, ""
     try:

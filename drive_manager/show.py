@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from drive_manager import life, sweep
 from drive_manager.choose import Choice, Fit, choose, fit, listed
+from drive_manager.drives import once_a_device
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
 from drive_manager.words import counted, size_text
+from manager_core.checks import K32_BYTES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +23,13 @@ _STYLES = {"active": "bold green", "spare": "", "full": "cyan", "offline": "yell
 
 
 def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict[str, Any]:
-    """Everything there is to show, as JSON-able values. Sizes in bytes; `plots_possible` is null while unknown."""
+    """Everything there is to show, as JSON-able values. Sizes in bytes.
+
+    `plot_size` is 0 while no size of plots is known; then room is reckoned in k32 plots (`reckoned_size`).
+    """
     choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives, world.unfit)
-    fits = fit(world.drives, world.offline or {}, world.plot_size, settings.drives, world.unfit)
+    size = world.plot_size or K32_BYTES
+    fits = fit(world.drives, world.offline or {}, size, settings.drives, world.unfit)
     drives = [_drive(each, choice, world) for each in fits]
     missing = list(life.missing(memory.drives, world.offline).values())
     return {
@@ -42,8 +47,9 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
         ],
         "not_mounted": list(seen.unmounted),
         "passed_over": [{"mount": mount, "why": why} for mount, why in seen.passed_over],
-        "totals": _totals(fits, drives, world.plot_size),
+        "totals": _totals(fits, [drive["state"] for drive in drives]),
         "plot_size": world.plot_size,
+        "reckoned_size": size,
         "active": list(choice.active),
         "spares": list(choice.spares),
         "why": memory.why if choice.active == memory.active else choice.why,
@@ -72,7 +78,6 @@ def table(facts: Mapping[str, Any], console: Console) -> None:
 
 
 def _cells(drive: Mapping[str, Any]) -> list[str]:
-    room = "?" if drive["room_for"] is None else str(drive["room_for"])
     known = bool(drive["total"])
     state = drive["reason"] if drive["state"] in drive["reason"] else f"{drive['state']}: {drive['reason']}"
     return [
@@ -81,18 +86,25 @@ def _cells(drive: Mapping[str, Any]) -> list[str]:
         size_text(drive["total"]) if known else "?",
         size_text(drive["free"]) if known else "?",
         str(drive["plots"]) if known else "?",
-        room,
+        str(drive["room_for"]),
         state,
     ]
 
 
+def figures(facts: Mapping[str, Any]) -> str:
+    """How many drives, plots now and plots possible in total, in words."""
+    totals, size = facts["totals"], size_text(facts["reckoned_size"])
+    plots = f"plots of {size}" if facts["plot_size"] else f"for k32 plots of {size}"
+    return (
+        f"{counted(totals['drives'], 'drive')}, {counted(totals['plots'], 'plot')} now, "
+        f"{totals['plots_possible']:,} possible in total ({plots})"
+    )
+
+
 def _lines(facts: Mapping[str, Any]) -> list[str]:
     totals = facts["totals"]
-    size = f" of {size_text(facts['plot_size'])}" if facts["plot_size"] else ""
     lines = [
-        f"{counted(totals['drives'], 'drive')}, {counted(totals['plots'], 'plot')} now"
-        + (f", {totals['plots_possible']:,} possible{size}" if totals["plots_possible"] is not None else "")
-        + f"; {size_text(totals['free'])} free of {size_text(totals['total'])}"
+        f"{figures(facts)}; {size_text(totals['free'])} free of {size_text(totals['total'])}"
         + _not_counted(totals["unusable"]),
         f"Active: {listed(facts['active'])}" + (f" ({facts['why']})" if facts["why"] else ""),
     ]
@@ -107,12 +119,11 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
 def _drive(each: Fit, choice: Choice, world: World) -> dict[str, Any]:
     drive = each.drive
     return {
-        **{name: value for name, value in asdict(drive).items() if name != "partials"},
+        **drive.as_json(),
         **_disk(world.identities.get(drive.mount, UNKNOWN)),
-        "partials": [asdict(partial) for partial in drive.partials],
         "reserved": drive.reserved,
         "room": each.room,
-        "room_for": each.plots if world.plot_size or not each.usable else None,
+        "room_for": each.plots,
         "state": _state(each, choice),
         "reason": dict(choice.reasons).get(drive.mount, ""),
     }
@@ -139,27 +150,25 @@ def _disk(identity: Identity) -> dict[str, Any]:
 
 
 def _state(each: Fit, choice: Choice) -> str:
-    if each.drive.mount in choice.active:
+    mount = each.drive.mount
+    if mount in choice.active:
         return "active"
     if each.usable:
-        return "spare" if each.plots else "full"
+        return "full" if mount in dict(choice.unusable) else "spare"
     return "offline" if each.reason.startswith("offline") else "problem"
 
 
-def _totals(fits: Sequence[Fit], drives: Sequence[Mapping[str, Any]], plot_size: int) -> dict[str, Any]:
-    """Sums over the drives; folders that share a device (a trial without mounts) count its space once.
-
-    Offline drives and those with a problem are no room: their space is not counted, and `unusable` says how many.
-    """
-    by_device = {each.drive.device: each for each in reversed(fits)}
-    plots = sum(drive["plots"] for drive in drives)
-    states = [drive["state"] for drive in drives]
+def _totals(fits: Sequence[Fit], states: Sequence[str]) -> dict[str, Any]:
+    """Sums over the drives. Offline drives and those with a problem are no room: `unusable` says how many they are."""
+    counted_once = once_a_device([each.drive for each in fits])
+    plots = sum(each.drive.plots for each in fits)
+    space = [each for each in fits if each.usable and each.drive.mount in counted_once]
     return {
-        "drives": len(drives),
+        "drives": len(fits),
         "plots": plots,
-        "plots_possible": plots + sum(each.plots for each in by_device.values()) if plot_size else None,
-        "total": sum(each.drive.total for each in by_device.values() if each.usable),
-        "free": sum(each.drive.free for each in by_device.values() if each.usable),
+        "plots_possible": plots + sum(each.plots for each in space),
+        "total": sum(each.drive.total for each in space),
+        "free": sum(each.drive.free for each in space),
         "unusable": {state: states.count(state) for state in ("offline", "problem") if state in states},
     }
 

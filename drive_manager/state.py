@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drive_manager.ages import Wait
 from drive_manager.errors import NasError
 from drive_manager.identity import UNKNOWN, Identity, from_json
 from drive_manager.look import Hung
@@ -47,7 +48,8 @@ class Script:
 
 @dataclass(frozen=True)
 class Memory:
-    """The last tick: actives and why, drives by key (see `life`), trouble and partials told, drives that hang."""
+    """The last tick: actives and why, drives by key (see `life`), trouble and partials told, drives that hang, how long
+    plots in flight have lain there."""
 
     active: tuple[str, ...] = ()
     why: str = ""
@@ -55,6 +57,7 @@ class Memory:
     trouble: str = ""
     hung: Mapping[str, Hung] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    waits: Mapping[str, Wait] = field(default_factory=dict)
     script: Script = field(default_factory=Script)
     script_trouble: str = ""
     fresh: bool = False
@@ -74,7 +77,15 @@ def read(state_folder: Path) -> Memory:
 
 def write(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
-    value = {name: entry for name, entry in asdict(memory).items() if name != "fresh"}
+    value = {
+        **vars(memory),
+        **{name: _plain(getattr(memory, name)) for name in ("hung", "waits")},
+        "drives": {
+            key: {**vars(each), "identity": each.identity.as_json()} for key, each in memory.drives.items()
+        },
+        "script": vars(memory.script),
+    }
+    del value["fresh"]
     return files.write_json(state_folder / NAME, value)
 
 
@@ -96,6 +107,10 @@ def _known(key: str, found: Any) -> Known:
     return Known(**{"mount": key, **found, "identity": from_json(found.get("identity", {}))})
 
 
+def _plain(entries: Mapping[str, object]) -> dict[str, object]:
+    return {key: vars(entry) for key, entry in entries.items()}
+
+
 def _memory(found: Any) -> Memory:
     return Memory(
         active=tuple(found["active"]),
@@ -104,6 +119,7 @@ def _memory(found: Any) -> Memory:
         trouble=found["trouble"],
         hung={mount: Hung(**hung) for mount, hung in found["hung"].items()},
         told=tuple(found["told"]),
+        waits={path: Wait(**wait) for path, wait in found.get("waits", {}).items()},
         script=Script(**found["script"]),
         script_trouble=found["script_trouble"],
     )

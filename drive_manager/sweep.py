@@ -1,22 +1,25 @@
-"""Takes away what transfers left that will not go on: visible files without a transfer, and old partials."""
+"""Takes away what transfers left that will not go on: visible files without a transfer, old partials, rehearsals."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from drive_manager import state
+from drive_manager.ages import Left
 from drive_manager.apart import Child, Ended, Link, Quiet
-from drive_manager.drives import Drive, PartialFacts, open_drive
+from drive_manager.drives import PARTIAL, SIDECAR, Drive, PartialFacts
 from drive_manager.errors import DriveGone
+from drive_manager.guard import exists, open_drive
 from drive_manager.settings import Settings
 from manager_core.locks import Lock
 
 log = logging.getLogger(__name__)
 
-Job = tuple[str, PartialFacts]
+Job = tuple[str, Left]
+REHEARSAL_LOCK = "rehearsal.lock"
 
 
 def signs(settings: Settings) -> dict[str, str]:
@@ -61,64 +64,75 @@ def leftover_signs(settings: Settings) -> None:
             lock.free()
 
 
-def partials(
-    settings: Settings, drives: Sequence[Drive], told: Sequence[str], now_s: float
-) -> tuple[str, ...]:
-    """Remove partials that nobody asked for in `partial_days`; return the names of complete ones, told once.
+def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tuple[str, ...]:
+    """Remove what nobody asked for in `partial_days`; return the names of complete partials, told once.
 
     A complete partial holds every byte of its plot and may be the only copy: it is never removed.
     """
-    jobs = stale(drives, settings.receive.partial_days, now_s)
-    complete = [(mount, partial) for mount, partial in jobs if partial.held >= partial.offered]
-    for mount, partial in complete:
-        if partial.name not in told:
+    days = settings.receive.partial_days
+    complete = [(mount, each) for mount, each in jobs if _is_complete(each)]
+    for mount, each in complete:
+        if each.name not in told:
             log.warning(
                 "%s/%s.tmp holds every byte of its plot, but no plotter has asked for it in %g days; "
                 "it stays. Offer the plot again, or see whether you still have it and remove the file",
-                mount, partial.name, settings.receive.partial_days,
+                mount, each.name, days,
             )  # fmt: skip
-    _remove(settings, [job for job in jobs if job not in complete])
-    return tuple(sorted(partial.name for _, partial in complete))
+    works = {
+        f"{mount}/{each.name}{PARTIAL if isinstance(each, PartialFacts) else SIDECAR}": (
+            lambda mount=mount, each=each: _remove_one(settings, mount, each)
+        )
+        for mount, each in jobs
+        if not _is_complete(each)
+    }
+    for path in _apart(settings, works):
+        log.info("Removed %s: nobody asked for it in %g days", path, days)
+    return tuple(sorted(each.name for _, each in complete))
 
 
-def stale(drives: Sequence[Drive], days: float, now_s: float) -> list[Job]:
-    """The partials on writable drives that did not change in so many days. Pure."""
-    oldest_s = now_s - days * 86400
-    return [
-        (drive.mount, partial)
+def rehearsals(settings: Settings, drives: Sequence[Drive]) -> None:
+    """Remove what a rehearsal that was killed left in its folder; nothing while one is under way."""
+    works = {
+        f"{drive.mount}/{settings.test.folder_name}": (
+            lambda mount=drive.mount: _remove_rehearsal(settings, mount)
+        )
         for drive in drives
-        if not drive.problem
-        for partial in drive.partials
-        if partial.mtime_s < oldest_s
-    ]
+        if drive.rehearsed and not drive.problem
+    }
+    for path in _apart(settings, works):
+        log.info("Removed %s: a rehearsal that did not end had left it", path)
 
 
-def _remove(settings: Settings, jobs: Sequence[Job]) -> None:
-    if not jobs:
-        return
+def _is_complete(each: Left) -> bool:
+    return isinstance(each, PartialFacts) and each.held >= each.offered
+
+
+def _apart(settings: Settings, works: Mapping[str, Callable[[], bool]]) -> list[str]:
+    """Do each work in a child, by the path that it is about; the paths of those that say they did it."""
+    if not works:
+        return []
 
     def work(link: Link) -> None:
-        for mount, partial in jobs:
-            link.send(_remove_one(settings, mount, partial))
+        for each in works.values():
+            link.send(each())
 
     # The child takes the locks, so that they stay taken if it hangs.
     child = Child(work, outlives=True)
-    for mount, partial in jobs:
+    done = []
+    for path in works:
         try:
-            done = child.link.receive(settings.drives.look_timeout_s)
+            if child.link.receive(settings.drives.look_timeout_s):
+                done.append(path)
         except (Quiet, Ended):
-            log.warning("Removing %s.tmp on %s has not ended; left alone", partial.name, mount)
+            log.warning("Removing %s has not ended; left alone", path)
             child.link.close()
-            return
-        if done:
-            log.info("Removed %s/%s.tmp: nobody asked for it in %g days", mount, partial.name,
-                     settings.receive.partial_days)  # fmt: skip
+            return done
     child.reap(1.0)
+    return done
 
 
-def _remove_one(settings: Settings, mount: str, seen: PartialFacts) -> bool:
+def _remove_one(settings: Settings, mount: str, seen: Left) -> bool:
     """Remove one partial under its plot's and its drive's lock, unless it changed meanwhile."""
-    from drive_manager.partial import Partial, read_sidecar
     from drive_manager.place import drive_lock
 
     folder = settings.files.state_folder
@@ -128,17 +142,80 @@ def _remove_one(settings: Settings, mount: str, seen: PartialFacts) -> bool:
             return False
         opened = open_drive(settings.drives, mount, make=False)
         try:
-            facts = os.stat(f"{seen.name}.tmp", dir_fd=opened, follow_symlinks=False)
-            sidecar = read_sidecar(opened, seen.name)
-            if facts.st_mtime != seen.mtime_s or sidecar is None or sidecar.header.inode != facts.st_ino:
-                return False
-            Partial(opened, seen.name, sidecar.header.size, sidecar.header.digest).destroy()
+            return _unlink(opened, seen)
         finally:
             os.close(opened)
     except (OSError, DriveGone) as error:
-        log.warning("%s/%s.tmp cannot be removed: %s", mount, seen.name, error)
+        log.warning("%s/%s%s cannot be removed: %s", mount, seen.name, PARTIAL, error)
         return False
     finally:
         for lock in locks:
             lock.free()
+
+
+def _unlink(folder: int, seen: Left) -> bool:
+    from drive_manager.partial import Partial, read_sidecar
+
+    whole = isinstance(seen, PartialFacts)
+    facts = os.stat(seen.name + (PARTIAL if whole else SIDECAR), dir_fd=folder, follow_symlinks=False)
+    sidecar = read_sidecar(folder, seen.name)
+    if facts.st_mtime != seen.mtime_s or sidecar is None or sidecar.header.name != seen.name:
+        return False
+    if whole and sidecar.header.inode != facts.st_ino:
+        return False
+    if whole:
+        Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy()
+    elif exists(folder, seen.name + PARTIAL):
+        return False
+    else:
+        os.unlink(seen.name + SIDECAR, dir_fd=folder)
     return True
+
+
+def _remove_rehearsal(settings: Settings, mount: str) -> bool:
+    """Remove the folder of rehearsals when there is nothing in it but what a rehearsal makes."""
+    lock = Lock(settings.files.state_folder / "locks" / REHEARSAL_LOCK)
+    if not lock.take():
+        return False
+    try:
+        top = open_drive(settings.drives, mount, make=False)
+        try:
+            return _remove_folder(top, settings.test.folder_name)
+        finally:
+            os.close(top)
+    except (OSError, DriveGone) as error:
+        log.warning("%s/%s cannot be removed: %s", mount, settings.test.folder_name, error)
+        return False
+    finally:
+        lock.free()
+
+
+def _remove_folder(top: int, name: str) -> bool:
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  of an open folder
+        if not set(names) <= _made_by_rehearsals(folder, names):
+            log.debug("%s holds what no rehearsal made; it stays", name)
+            return False
+        # The sidecar last: it is what proves the others to be ours.
+        for each in sorted(names, key=lambda each: each.endswith(SIDECAR)):
+            os.unlink(each, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+    return True
+
+
+def _made_by_rehearsals(folder: int, names: Sequence[str]) -> set[str]:
+    """What is ours: plots with a sidecar that names them, and parts that were begun but hold no byte yet."""
+    from drive_manager.partial import read_sidecar
+
+    ours = set()
+    for name in (each for each in names if each.endswith(PARTIAL)):
+        plot = name[: -len(SIDECAR)]
+        sidecar = read_sidecar(folder, plot) if name.endswith(SIDECAR) else None
+        if sidecar is not None and sidecar.header.name == plot:
+            ours |= {plot, plot + PARTIAL, name}
+        elif os.stat(name, dir_fd=folder, follow_symlinks=False).st_size == 0:
+            ours.add(name)
+    return ours

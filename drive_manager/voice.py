@@ -65,6 +65,13 @@ class Voice:
         assert isinstance(value, dict)
         return decode(value["heard"].encode())
 
+    def answer(self) -> Message:
+        """The plotter's next message, however long it takes: the receiver watches the time. Raises WireError."""
+        self.step("waiting for the plotter", "", waits=True)
+        message = self.hear(None)
+        assert message is not None
+        return message
+
     def end(self) -> None:
         """Say that all is said."""
         self._link.send({"end": True})

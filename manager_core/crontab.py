@@ -41,6 +41,13 @@ def has_line(text: str, program: str) -> bool:
     return any(_ours(lines, number, program) for number in range(len(lines)))
 
 
+def found(text: str, program: str) -> str:
+    """The line that starts this program, ours or one written by hand; "" when there is none."""
+    starts = re.compile(rf"(?<![\w.-]){program}(?![\w/-]|\.(?!cli))")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return next((line for line in lines if starts.search(line)), "")
+
+
 def with_line(text: str, program: str, new: str) -> str:
     """The crontab with our line at its end, once."""
     before = without_line(text, program)

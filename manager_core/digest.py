@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from manager_core.errors import ManagerError
+
 PIECE_BYTES = 64 << 20
 READ_BYTES = 4 << 20
-KINDS = ("xxh3-128", "blake3")
+_MAKERS = {"xxh3-128": ("xxhash", "xxh3_128"), "blake3": ("blake3", "blake3")}
+KINDS = tuple(_MAKERS)
+
+
+class PackageMissing(ManagerError):
+    """Raised when the package that makes a kind of digest cannot be imported."""
 
 
 class Hasher(Protocol):
@@ -20,18 +29,17 @@ class Hasher(Protocol):
 
 
 def hasher(kind: str) -> Hasher:
-    """A fresh hasher of a kind in `KINDS`. Raises ValueError for another."""
-    made: Hasher
-    if kind == "xxh3-128":
-        from xxhash import xxh3_128
-
-        made = xxh3_128()
-    elif kind == "blake3":
-        from blake3 import blake3
-
-        made = blake3()
-    else:
+    """A fresh hasher of a kind in `KINDS`. Raises ValueError for another, PackageMissing."""
+    if kind not in _MAKERS:
         raise ValueError(f"digest {kind!r} is not one of {', '.join(KINDS)}")
+    package, name = _MAKERS[kind]
+    try:
+        made: Hasher = getattr(importlib.import_module(package), name)()
+    except Exception as error:  # a package built for another machine may raise anything
+        raise PackageMissing(
+            f"digest {kind} needs the package {package}, which cannot be imported ({error}): "
+            f"run `{sys.executable} -m pip install {package}`"
+        ) from error
     return made
 
 

@@ -89,3 +89,15 @@ def is_free(path: Path) -> bool:
         return False
     lock.free()
     return True
+
+
+def held_for(path: Path) -> float:
+    """For how many seconds the process that holds a lock has run, by /proc/locks (proc(5)); 0 when unknown."""
+    try:
+        inode = path.stat().st_ino
+        holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        pid = next(int(words[4]) for words in holders if words[5].endswith(f":{inode}"))
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

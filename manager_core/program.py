@@ -89,8 +89,9 @@ class Program:
         parser.set_defaults(config=None, test=False, dry_run=False, verbose=False, verb=default)
         for name, verb in self.verbs.items():
             what = (verb.act.__doc__ or "").strip()
-            one = added.add_parser(name, parents=[_common()], help=what, description=what)
-            if verb.arguments is not None and name in words:
+            meant = name in words
+            one = added.add_parser(name, parents=[_common()] if meant else [], help=what, description=what)
+            if verb.arguments is not None and meant:
                 verb.arguments(one)
         return parser
 

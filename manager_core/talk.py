@@ -25,8 +25,8 @@ class TalkSilent(ManagerError):
 class Talk:
     """Messages in both directions. Used by one thread at a time."""
 
-    def __init__(self, reads: int, writes: int) -> None:
-        self._reads, self._writes = reads, writes
+    def __init__(self, reads: int, writes: int, write_timeout_s: float = WRITE_TIMEOUT_S) -> None:
+        self._reads, self._writes, self._write_timeout_s = reads, writes, write_timeout_s
         os.set_blocking(writes, False)
         self._buffer = bytearray()
 
@@ -40,13 +40,13 @@ class Talk:
         return b"\n" in self._buffer
 
     def say(self, message: Message) -> None:
-        """Send a message. Raises TalkOver when nobody listens, TalkSilent when nobody reads for a minute."""
+        """Send a message. Raises TalkOver when nobody listens, TalkSilent when nobody reads in time (a minute)."""
         line = memoryview(encode(message))
-        deadline = time.monotonic() + WRITE_TIMEOUT_S
+        deadline = time.monotonic() + self._write_timeout_s
         while line:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([], [self._writes], [], left_s)[1]:
-                raise TalkSilent(f"the other side reads nothing for {WRITE_TIMEOUT_S:g} s")
+                raise TalkSilent(f"the other side reads nothing for {self._write_timeout_s:g} s")
             try:
                 line = line[os.write(self._writes, line[:CHUNK_BYTES]) :]
             except BlockingIOError:

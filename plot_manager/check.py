@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -12,52 +11,73 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from manager_core import __version__
+from manager_core import __version__, checks, crontab
+from manager_core.checks import K32_BYTES, Line
 from manager_core.errors import ManagerError
+from manager_core.settings import SettingsError
 from manager_core.wire import Check, Checked, Refused, Room, Rooms
 from plot_manager import waiting
 from plot_manager.nas import Session, is_local, login
-from plot_manager.settings import Nas, Settings
+from plot_manager.settings import PROGRAM, Nas, Settings, keep_apart
 
 CLOCK_TOLERANCE_S = 30
-K32_BYTES = 108_900_000_000
-Line = tuple[str, bool, str]
+PACKAGES = ("xxhash", "blake3", "rich")
+CRON_HINT = f"run `{PROGRAM} install`, or add its line by `crontab -e`"
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
     """Print the lines; 0 when each is OK."""
-    lines = [*_here(settings)]
+    return 0 if checks.show(_lines(settings), as_json=as_json) else 1
+
+
+def _lines(settings: Settings) -> Iterator[Line]:
+    yield from _here(settings)
     for nas in settings.nas:
-        lines += _there(settings, nas)
-    if as_json:
-        print(json.dumps([{"what": what, "ok": ok, "text": text} for what, ok, text in lines], indent=1))
-    else:
-        for what, ok, text in lines:
-            print(f"{'OK  ' if ok else 'TODO'} {what}: {text}")
-    return 0 if all(ok for _, ok, _ in lines) else 1
+        yield from _there(settings, nas)
 
 
 def _here(settings: Settings) -> Iterator[Line]:
-    yield "Python", sys.version_info >= (3, 10), f"{sys.version.split()[0]} (3.10 or newer is needed)"
-    yield "config", True, f"{settings.source}, release {__version__}"
+    version = sys.version.split()[0]
+    yield Line("Python", sys.version_info >= (3, 10), f"{version} (3.10 or newer is needed)")
+    yield checks.packages(PACKAGES, sys.executable)
+    yield Line("config", True, f"{settings.source}, release {__version__}")
     for folder in settings.plots.folders:
-        if not folder.is_dir():
-            yield "plot folder", False, f"{folder} is not there: create it, or correct [plots] folders"
-        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            yield (
-                "plot folder",
-                False,
-                f"{folder}: this user may not read it and delete in it; correct its owner",
-            )
-        else:
-            yield "plot folder", True, f"{folder}, {_free(folder)}"
+        yield _plot_folder(folder)
+    yield _test_folder(settings)
     for name, folder in (("state folder", settings.files.state_folder), ("log folder", settings.logs.folder)):
-        yield name, *_writable(folder)
-    ssh = shutil.which("ssh")
+        yield Line(name, *_writable(folder))
     if not all(is_local(nas) for nas in settings.nas):
-        yield "ssh", ssh is not None, ssh or "not found: install openssh-client"
+        ssh = shutil.which("ssh")
+        yield Line("ssh", ssh is not None, ssh or "not found: install openssh-client")
+    yield _crontab()
     found = waiting.look(settings, remember=False)
-    yield "plots", True, f"{len(found.complete)} complete, {len(found.passed_over)} passed over"
+    yield Line("plots", True, f"{len(found.complete)} complete, {len(found.passed_over)} passed over")
+
+
+def _plot_folder(folder: Path) -> Line:
+    if not folder.is_dir():
+        return Line("plot folder", False, f"{folder} is not there: create it, or correct [plots] folders")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return Line(
+            "plot folder", False, f"{folder}: this user may not read it and delete in it; correct its owner"
+        )
+    return Line("plot folder", True, f"{folder}, {_free(folder)}")
+
+
+def _test_folder(settings: Settings) -> Line:
+    try:
+        keep_apart(settings, os.path.realpath)
+    except SettingsError as error:
+        return Line("test folder", False, error.faults[0])
+    return Line("test folder", True, str(settings.test.folder))
+
+
+def _crontab() -> Line:
+    try:
+        line = crontab.found(crontab.read() or "", PROGRAM)
+    except crontab.CrontabError as error:
+        return Line("crontab", False, f"{error}; then {CRON_HINT}")
+    return Line("crontab", bool(line), line or f"it has no line for {PROGRAM}; {CRON_HINT}")
 
 
 def _free(folder: Path) -> str:
@@ -77,23 +97,20 @@ def _writable(folder: Path) -> tuple[bool, str]:
 
 def _there(settings: Settings, nas: Nas) -> Iterator[Line]:
     """What only the NAS can tell, over the very talk that a transfer uses."""
-    who = f"NAS {nas.name}"
+    who, timeout_s = f"NAS {nas.name}", settings.transfer.connect_timeout_s
+    talk = f"{who}: login, host key, receive script"
     try:
-        with Session(nas, settings.transfer.connect_timeout_s) as session:
-            yield (
-                f"{who}: login, host key, receive script",
-                True,
-                f"{login(nas)}, release {session.hello.release}",
-            )
-            yield from _asked(session, who, settings.transfer.connect_timeout_s)
+        with Session(nas, timeout_s) as session:
+            yield Line(talk, True, f"{login(nas)}, release {session.hello.release}")
+            yield from _asked(session, who, timeout_s)
     except ManagerError as error:
-        yield f"{who}: login, host key, receive script", False, str(error)
+        yield Line(talk, False, str(error))
     for address in nas.addresses:
         try:
             socket.getaddrinfo(address, None)
-            yield f"{who}: address", True, address
+            yield Line(f"{who}: address", True, address)
         except OSError as error:
-            yield f"{who}: address", False, f"{address}: {error}; correct [nas {nas.name}] addresses"
+            yield Line(f"{who}: address", False, f"{address}: {error}; correct [nas {nas.name}] addresses")
 
 
 def _asked(session: Session, who: str, timeout_s: float) -> Iterator[Line]:
@@ -101,19 +118,18 @@ def _asked(session: Session, who: str, timeout_s: float) -> Iterator[Line]:
     session.talk.say(Check(transfer))
     answer = session.talk.hear(timeout_s)
     if not isinstance(answer, Checked):
-        yield (
-            f"{who}: answer",
-            False,
-            f"CHECK was answered by {type(answer).__name__.upper()}: update the older side",
-        )
+        verb = type(answer).__name__.upper()
+        yield Line(f"{who}: answer", False, f"CHECK was answered by {verb}: update the older side")
         return
-    yield f"{who}: netcat", bool(answer.netcat), answer.netcat or answer.wrong
-    yield f"{who}: ports", True, f"{answer.ports} (open them for this plotter in the NAS's firewall)"
+    yield Line(f"{who}: netcat", bool(answer.netcat), answer.netcat or answer.wrong)
+    ports = f"{answer.ports}, not tried here; `{PROGRAM} --test` tries one"
+    yield Line(f"{who}: ports", True, f"{ports} (the NAS's firewall must let this plotter in there)")
     apart_s = answer.clock_s - time.time()
     hint = "" if abs(apart_s) <= CLOCK_TOLERANCE_S else "; set the clocks by NTP"
-    yield f"{who}: clock", not hint, f"{apart_s:+.0f} s{hint}"
+    yield Line(f"{who}: clock", not hint, f"{apart_s:+.0f} s{hint}")
     wrong = answer.wrong or ("" if answer.drives else "its receive script names no drive")
-    yield f"{who}: drives to write to", not wrong, wrong or f"{len(answer.drives)}, first {answer.drives[0]}"
+    drives = wrong or f"{len(answer.drives)}, first {answer.drives[0]}"
+    yield Line(f"{who}: drives to write to", not wrong, drives)
     if not wrong:
         yield _room(session, who, transfer)
 
@@ -122,6 +138,7 @@ def _room(session: Session, who: str, transfer: str) -> Line:
     session.talk.say(Room(transfer, K32_BYTES))
     answer = session.talk.hear(60.0)
     if isinstance(answer, Rooms):
-        return f"{who}: room", True, f"{answer.plots} plots of k32 size on {answer.drives} drives"
+        text = f"{answer.plots} plots of k32 size on {answer.drives} drives"
+        return Line(f"{who}: room", True, text)
     why = answer.why if isinstance(answer, Refused) else type(answer).__name__.upper()
-    return f"{who}: room", False, why
+    return Line(f"{who}: room", False, why)

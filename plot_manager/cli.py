@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+from pathlib import Path
 
-from manager_core.locks import Lock
+from manager_core.locks import Lock, held_for
 from manager_core.program import DONE, FAILED, Program, Verb, json_option
 from plot_manager import settings as plotter_settings
+from plot_manager import sign
 from plot_manager.settings import PROGRAM, Settings
 
 log = logging.getLogger(__name__)
+
+LONG_S = 300.0
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -19,10 +24,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.dry_run:
         from plot_manager import show
 
+        if args.test:
+            plotter_settings.keep_apart(settings, os.path.realpath)
         return show.dry_run(settings, rehearsal=args.test)
     lock = Lock(settings.files.state_folder / "locks" / f"{PROGRAM}{'_test' if args.test else ''}.lock")
     if not lock.take():
-        log.debug("Checkfile Exists, We are currently Running a Transfer, Exiting")
+        _busy(lock.path, settings, rehearsal=args.test)
         return DONE
     try:
         return _rehearse(settings) if args.test else _move(settings)
@@ -30,11 +37,28 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         lock.free()
 
 
+def _busy(lock: Path, settings: Settings, *, rehearsal: bool) -> None:
+    """Say that another run is at work; one that sends nothing for long hangs, and would be silent for ever."""
+    if rehearsal:
+        log.info("Another rehearsal is under way, Exiting")
+        return
+    idle_s = min(held_for(lock), sign.missing_for(settings.files.transfer_job_running))
+    log.log(*busy(idle_s, settings.transfer.patience_s))
+
+
+def busy(idle_s: float, patience_s: float) -> tuple[int, str]:
+    """Level and text for a run that finds another at work, which has sent nothing for `idle_s` seconds."""
+    if idle_s <= max(LONG_S, patience_s + 60):  # so long it may wait for a NAS that is busy
+        return logging.DEBUG, "Checkfile Exists, We are currently Running a Transfer, Exiting"
+    return logging.WARNING, (
+        f"Another run has been under way, sending nothing, for {idle_s:.0f} s: does one of [plots] folders hang? "
+        "Look at dmesg"
+    )
+
+
 def _move(settings: Settings) -> int:
     from plot_manager.round import Round
 
-    # A run that was killed could not remove it.
-    settings.files.transfer_job_running.unlink(missing_ok=True)
     return Round(settings).run()
 
 
@@ -42,6 +66,7 @@ def _rehearse(settings: Settings) -> int:
     from plot_manager import waiting
     from plot_manager.round import Round
 
+    plotter_settings.keep_apart(settings, os.path.realpath)
     made = waiting.make_test_plot(settings)
     if made is not None:
         log.info("Rehearsal: made %s (%s bytes of zeros)", made, f"{settings.test.plot_size:,}")

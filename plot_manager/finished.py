@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,13 @@ def look(
     *,
     settle_s: float,
     clock: Clock,
-    test_size: int = 0,
+    examine: Callable[[Path], Verdict] = plots.examine,
 ) -> Finished:
     """Look into the folders, not below them, and examine what has a plot's name.
 
     A file that cannot be checked is complete once it was the same for `settle_s` seconds, in this look and an
-    earlier one. `test_size` (bytes) asks for no more than that size and no writer. A folder that cannot be
-    read is passed over like a file; nothing is raised.
+    earlier one. `examine` looks at one file. A folder that cannot be read is passed over like a file; nothing
+    is raised.
     """
     verdicts: list[Verdict] = []
     readable: list[Path] = []
@@ -102,7 +102,7 @@ def look(
             verdicts.append(Verdict(folder, State.UNREADABLE, "", reason))
             continue
         readable.append(folder)
-        verdicts += (found for path in paths if (found := _verdict(path, suffixes, test_size)))
+        verdicts += (found for path in paths if (found := _verdict(path, suffixes, examine)))
     return _sorted_out(verdicts, readable, memory, settle_s, clock)
 
 
@@ -120,10 +120,10 @@ def _sorted_out(
     return Finished(tuple(complete), tuple(found for found in settled if found.state is not State.COMPLETE))
 
 
-def _verdict(path: Path, suffixes: Sequence[str], test_size: int) -> Verdict | None:
+def _verdict(path: Path, suffixes: Sequence[str], examine: Callable[[Path], Verdict]) -> Verdict | None:
     """Examine what has a final name, mention what only looks like a plot, say nothing of the rest."""
     if plots.is_final_name(path.name, suffixes):
-        found = plots.examine(path, test_size=test_size)
+        found = examine(path)
         return None if found.state is State.UNREADABLE and not os.path.lexists(path) else found
     if plots.looks_like_plot(path.name, suffixes):
         return Verdict(path, State.INCOMPLETE, "", plots.why_not_final(path.name, suffixes))

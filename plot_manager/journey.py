@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import enum
-import ipaddress
 import logging
 import os
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from manager_core import digest
+from manager_core import digest, writers
 from manager_core.files import sync_folder
-from manager_core.plots import Facts, State, Verdict, examine
+from manager_core.plots import Facts, Verdict
 from manager_core.wire import (
     Damaged,
     Differs,
@@ -32,47 +28,34 @@ from manager_core.wire import (
     Sent,
     Working,
 )
-from plot_manager.errors import NasUnreachable, PlotterError, SourceChanged, StreamBroken
+from plot_manager.addresses import Addresses
+from plot_manager.errors import NasUnreachable, SourceChanged, StreamBroken
 from plot_manager.nas import Session
+from plot_manager.outcome import End, Outcome
 from plot_manager.settings import Transfer
-from plot_manager.stream import Source, send
+from plot_manager.stream import Source, Stream
 
 log = logging.getLogger(__name__)
 
 WORKING_EVERY_S = 10.0
 
 
-class End(enum.Enum):
-    """How a journey ended."""
-
-    MOVED = "moved"
-    WAS_THERE = "was there already"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A journey's end: where the plot is, what it took; or the refusal."""
-
-    end: End
-    drive: str = ""
-    seconds: float = 0.0
-    streamed: int = 0
-    refused: Refused | None = None
-
-
 @dataclass
 class Journey:
-    """The way of one plot over one talk. `told` hears the position in bytes as it moves on."""
+    """The way of one plot over one talk. `told` hears the position in bytes as it moves on.
+
+    `answered` tells whether the NAS said anything to the offer.
+    """
 
     session: Session
     verdict: Verdict
     settings: Transfer
-    address: str
+    addresses: Addresses
     told: Callable[[int], None]
     rehearsal: bool = False
     transfer: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     streamed: int = 0
+    answered: bool = False
     _worked: float = 0.0
     _broken: str = ""
     _position: int = 0
@@ -139,19 +122,15 @@ class Journey:
     def _send(self, source: Source, pieces: list[str]) -> Message:
         """One SEND to its answer; `pieces` grows by what was sent."""
         offset = min(len(pieces) * digest.PIECE_BYTES, source.size)
-        self._say(Send(self.transfer, offset, _address(self.address)))
-        ready = self._hear()
-        if not isinstance(ready, Ready):
-            return ready
-        self._position = offset
-        streamed = send(
-            source,
-            offset,
-            (ready.address, ready.port),
-            self.session.talk,
-            self.settings.idle_timeout_s,
-            self._told,
-        )
+        while True:
+            self._say(Send(self.transfer, offset, self.addresses.current()))
+            ready = self._hear()
+            if not isinstance(ready, Ready):
+                return ready
+            self._position = offset
+            streamed = self._stream(source).send(offset, (ready.address, ready.port))
+            if streamed.connected or not self.addresses.next(streamed.broken):
+                break
         self._broken = streamed.broken
         if streamed.heard is not None:
             return streamed.heard
@@ -161,6 +140,13 @@ class Journey:
             Sent(self.transfer, streamed.pieces, digest.of_pieces(pieces, source.digest) if whole else "")
         )
         return self._hear()
+
+    def _stream(self, source: Source) -> Stream:
+        settings, talk = self.settings, self.session.talk
+        digesting = self._reading("digesting", source.size)
+        return Stream(
+            source, talk, settings.connect_timeout_s, settings.idle_timeout_s, self._told, digesting
+        )
 
     def _told(self, position: int) -> None:
         self.streamed += max(0, position - self._position)
@@ -187,7 +173,7 @@ class Journey:
                 )
 
     def _delete(self, source: Source) -> None:
-        if examine(self.verdict.path).state is State.BEING_WRITTEN:
+        if writers.has_writer(source.fd):
             raise SourceChanged("a program has the plot open for writing; it stays until that ends")
         self._unchanged(source)  # last, so that hardly any time is left for the file to be replaced
         self.verdict.path.unlink()
@@ -210,6 +196,7 @@ class Journey:
         """The next message for this transfer that is not WORKING. Raises TalkSilent, TalkOver, WireError."""
         while True:
             message = self.session.talk.hear(self.settings.idle_timeout_s)
+            self.answered = True
             if isinstance(message, Working):
                 log.debug(
                     "%s: the NAS is at it: %s, %s of %s bytes",
@@ -222,10 +209,11 @@ class Journey:
                 return message
 
     def _reading(self, step: str, total: int) -> Callable[[int], None]:
-        """What tells the NAS every 10 s that this side is at a long step."""
+        """What tells the NAS that this side is at a long step, well before it would count as silent."""
+        every_s = min(WORKING_EVERY_S, self.settings.idle_timeout_s / 3)
 
         def told(done: int) -> None:
-            if time.monotonic() - self._worked >= WORKING_EVERY_S:
+            if time.monotonic() - self._worked >= every_s:
                 self._worked = time.monotonic()
                 self._say(Working(self.transfer, step, done, total))
 
@@ -253,31 +241,4 @@ def _same(found: Facts, offered: Facts | None) -> bool:
         offered.inode,
         offered.size,
         offered.mtime_ns,
-    )
-
-
-def _address(configured: str) -> str:
-    """The numeric address to ask for: the NAS binds to it. "" leaves it to where ssh arrived. Raises PlotterError."""
-    if not configured:
-        return ""
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(configured))
-    try:
-        return str(socket.getaddrinfo(configured, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise PlotterError(
-            f"address {configured} of the NAS is unknown: {error}; check `addresses`"
-        ) from error
-
-
-def describe(path: Path, size: int, outcome: Outcome, nas: str) -> str:
-    """The INFO line of a plot that has arrived: size, seconds, MB/s, NAS and drive."""
-    rate = outcome.streamed / 1e6 / max(outcome.seconds, 1e-3)
-    if outcome.end is End.WAS_THERE:
-        where = f"{nas}:{outcome.drive}"
-        return f"{path.name} ({size:,} bytes) was on {where} already, read again there; local copy deleted"
-    part = "" if outcome.streamed == size else f", {outcome.streamed:,} of them sent in this run"
-    return (
-        f"{path.name} moved: {size:,} bytes{part} in {outcome.seconds:.1f} s ({rate:,.1f} MB/s) "
-        f"to {nas}:{outcome.drive}; local copy deleted"
     )

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 
 log = logging.getLogger(__name__)
 
@@ -16,11 +17,24 @@ LINE_EVERY_S = 60.0
 @contextlib.contextmanager
 def shown(name: str, size: int) -> Iterator[Callable[[int], None]]:
     """What is to be told the position in bytes of the plot `name` of `size` bytes as it moves on."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and has_rich():
         with _bar(name, size) as told:
             yield told
     else:
         yield _lines(name, size)
+
+
+@cache
+def has_rich() -> bool:
+    """Whether the package for people's eyes can be imported; one WARNING when it cannot."""
+    try:
+        import rich.console
+        import rich.progress
+        import rich.table  # noqa: F401
+    except Exception as error:  # noqa: BLE001  a package that is broken may raise anything
+        log.warning("Plain lines only: rich cannot be imported (%s): pip install rich", error)
+        return False
+    return True
 
 
 @contextlib.contextmanager

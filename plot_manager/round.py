@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import enum
 import logging
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from manager_core.errors import ManagerError
-from manager_core.files import remove, replace
+from manager_core import digest
 from manager_core.plots import State, Verdict
-from manager_core.talk import TalkOver
-from manager_core.wire import Refused
-from plot_manager import waiting
-from plot_manager.errors import NasUnreachable, SourceChanged
-from plot_manager.journey import Journey, Outcome, describe
-from plot_manager.nas import Session
-from plot_manager.progress import shown
-from plot_manager.settings import Nas, Settings
+from plot_manager import ready, waiting
+from plot_manager.addresses import Addresses
+from plot_manager.offers import Next, Offers, own_fault
+from plot_manager.settings import Settings
+from plot_manager.sign import Sign
+from plot_manager.target import Key, Target, key
+from plot_manager.told import Told
 
 log = logging.getLogger(__name__)
-
-FAILURES_IN_A_ROW = 3
-OFFERS = 4
-SOON_S = 5
-
-
-class Next(enum.Enum):
-    """What is to be done with a plot after it was offered to a NAS."""
-
-    SETTLED = "moved, or not to be tried again in this run"
-    AGAIN = "offer it to the same NAS at once"
-    ELSEWHERE = "offer it to another NAS, or later"
-
-
-@dataclass
-class Target:
-    """What this run knows of one NAS."""
-
-    nas: Nas
-    session: Session | None = None
-    down: bool = False
-    full_for: int = 0  # plots of this size in bytes and larger have no room there; 0: unknown
-    retry_at: float = 0.0
-    failures: int = 0
-
-    def takes(self, size: int, now: float) -> bool:
-        """Whether it is worth offering a plot of `size` bytes now."""
-        return not self.down and not self.is_full(size) and now >= self.retry_at
-
-    def is_full(self, size: int) -> bool:
-        """Whether it has refused a plot of this size or a smaller one for want of room."""
-        return 0 < self.full_for <= size
-
-    def close(self) -> None:
-        """End the talk, if there is one."""
-        session, self.session = self.session, None
-        if session is not None:
-            session.close()
 
 
 @dataclass
@@ -70,179 +26,129 @@ class Round:
 
     settings: Settings
     rehearsal: bool = False
-    failed: bool = False
-    moved: int = 0
     _targets: list[Target] = field(default_factory=list)
-    _tried: set[tuple[Path, int, int]] = field(default_factory=set)
+    _tried: set[Key] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        files = self.settings.files
+        self._targets = [Target(nas, Addresses(nas.name, nas.addresses)) for nas in self.settings.nas]
+        self._known = waiting.examiner(self.settings, rehearsal=self.rehearsal)
+        self._sign = Sign(files.transfer_job_running, off=self.rehearsal)
+        self._told = Told(None if self.rehearsal else files.state_folder / "told.json")
+        self._offers = Offers(self.settings.transfer, self._sign, self._told, self.rehearsal)
+
+    @property
+    def moved(self) -> int:
+        """How many plots were moved so far."""
+        return self._offers.moved
 
     def run(self) -> int:
         """Move what can be moved; 0, or 1 when something failed."""
-        self._targets = [Target(nas) for nas in self.settings.nas]
-        patient_until = time.monotonic() + self.settings.transfer.patience_s
+        self._sign.clear()
+        patience_s = self.settings.transfer.patience_s
+        patient_until = time.monotonic() + patience_s
         try:
-            while (verdict := self._next()) is not None:
-                if self._offer_around(verdict):
-                    patient_until = time.monotonic() + self.settings.transfer.patience_s
+            while (verdict := self._next()) is not None and self._can_digest():
+                if self._is_ready(verdict):
+                    if self._offer_around(verdict):
+                        patient_until = time.monotonic() + patience_s
                 elif not self._wait(verdict, patient_until):
                     break
         finally:
-            for target in self._targets:
-                target.close()
-        return 1 if self.failed else 0
+            self._end()
+        return 1 if self._told.failed else 0
+
+    def _end(self) -> None:
+        self._close(self._targets)
+        if self.moved and not any(target.full_for for target in self._targets):
+            self._told.over("room")
+        self._told.forget_gone()
 
     def _next(self) -> Verdict | None:
         """The oldest complete plot that is worth an offer now, else later; the folders are looked at each time."""
-        if all(target.down for target in self._targets):
-            return None
-        found = waiting.look(self.settings, rehearsal=self.rehearsal)
-        self.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
-        fresh = [verdict for verdict in found.complete if _key(verdict) not in self._tried]
-        now = time.monotonic()
-        ready = (
-            verdict for verdict in fresh if any(target.takes(_size(verdict), now) for target in self._targets)
-        )
-        return next(ready, None) or next(filter(self._hopeful, fresh), None)
+        found = waiting.look(self.settings, rehearsal=self.rehearsal, known=self._known)
+        self._told.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
+        fresh = [verdict for verdict in found.complete if key(verdict) not in self._tried]
+        hopeful = [verdict for verdict in fresh if self._is_hopeful(verdict)]
+        for verdict in fresh:
+            if verdict not in hopeful and any(key(verdict) in target.said_no for target in self._targets):
+                self._stays(verdict)
+        return next(filter(self._is_ready, hopeful), None) or next(iter(hopeful), None)
 
-    def _hopeful(self, verdict: Verdict) -> list[Target]:
-        """Each NAS that may take this plot yet in this run."""
-        return [target for target in self._targets if not target.down and not target.is_full(_size(verdict))]
+    def _is_ready(self, verdict: Verdict) -> bool:
+        """Whether there is a NAS to offer this plot to now."""
+        now = time.monotonic()
+        return any(target.takes(verdict, now) for target in self._targets)
+
+    def _is_hopeful(self, verdict: Verdict) -> bool:
+        """Whether there is a NAS that may take this plot yet."""
+        return any(target.is_hopeful(verdict) for target in self._targets)
+
+    def _can_digest(self) -> bool:
+        try:
+            digest.hasher(self.settings.transfer.digest)
+        except digest.PackageMissing as error:
+            self._told.error("packages", self.settings.transfer.digest, f"No plot can be sent: {error}")
+            return False
+        self._told.over("packages")
+        return True
 
     def _offer_around(self, verdict: Verdict) -> bool:
         """Offer a plot to each NAS in turn; True when it is settled: moved, or not to be tried again in this run."""
+        if not self._may_go(verdict):
+            return True
         for target in self._targets:
-            if self._offer_to(target, verdict) is Next.SETTLED:
-                self._tried.add(_key(verdict))
+            if not target.takes(verdict, time.monotonic()):
+                continue
+            # This NAS may take hours; the others would end an idle talk meanwhile.
+            self._close(other for other in self._targets if other is not target)
+            if self._offers.make(target, verdict) is Next.SETTLED:
+                self._tried.add(key(verdict))
+                if target.no(verdict):
+                    self._stays(verdict)
                 return True
-            target.close()  # the other NAS may take hours; this one would end the talk meanwhile
+            target.close()
+        if self._is_hopeful(verdict):
+            return False
+        self._stays(verdict)
+        return True
+
+    def _may_go(self, verdict: Verdict) -> bool:
+        """The last look before the offer: has it a writer by now, and can it be deleted here afterwards?"""
+        try:
+            if ready.has_writer(verdict.path):
+                log.info("%s waits: a program has it open for writing", verdict.path)
+            elif (kept := ready.undeletable(verdict.path)) is not None:
+                text = f"{verdict.path} stays here and is not sent: {kept.why}"
+                self._told.error(str(kept.what), "undeletable", text)
+            else:
+                self._told.over(str(verdict.path.parent))
+                return True
+        except OSError as error:
+            own_fault(self._told, verdict, error)
+        self._tried.add(key(verdict))
         return False
 
-    def _offer_to(self, target: Target, verdict: Verdict) -> Next:
-        for _ in range(OFFERS):
-            if not target.takes(_size(verdict), time.monotonic()):
-                return Next.ELSEWHERE
-            following = self._offer(target, verdict)
-            if following is not Next.AGAIN:
-                return following
-        self.failed = target.down = True
-        log.error(
-            "NAS %s says again and again that it is to be called anew; is its [receive] script the file that "
-            "this plotter's key runs there?",
-            target.nas.name,
-        )
-        return Next.ELSEWHERE
-
-    def _offer(self, target: Target, verdict: Verdict) -> Next:
-        """One journey. Whatever goes wrong, the local copy stays."""
-        try:
-            outcome = self._travel(target, verdict)
-        except (ManagerError, OSError) as error:
-            return self._broke_off(target, verdict, error)
-        target.failures = 0
-        if outcome.refused is not None:
-            return self._refused(target, verdict, outcome.refused)
-        self.moved += 1
-        log.info("%s", describe(verdict.path, _size(verdict), outcome, target.nas.name))
-        return Next.SETTLED
-
-    def _travel(self, target: Target, verdict: Verdict) -> Outcome:
-        transfer = self.settings.transfer
-        if target.session is None:
-            target.session = Session(target.nas, transfer.connect_timeout_s)
-        address = next(iter(target.nas.addresses), "")
-        with self._visible(target.nas, verdict), shown(verdict.path.name, _size(verdict)) as told:
-            return Journey(target.session, verdict, transfer, address, told, self.rehearsal).travel()
-
-    def _broke_off(self, target: Target, verdict: Verdict, error: Exception) -> Next:
-        """One ERROR line: what, where; the local copy stays."""
-        self.failed = True
-        if not isinstance(error, OSError | SourceChanged):  # those are the plot's own
-            target.failures += 1
-        no_talk = target.session is None and isinstance(error, NasUnreachable)
-        reason = _reason(target.session, error)
-        target.close()
-        if no_talk:
-            target.down = True
-            log.error("NAS %s; the plots stay here, the next run tries again", reason)
-            return Next.ELSEWHERE
-        target.down = target.failures >= FAILURES_IN_A_ROW
-        log.error(
-            "%s stays here: %s (NAS %s); the next run tries again", verdict.path, reason, target.nas.name
-        )
-        return Next.SETTLED
-
-    def _refused(self, target: Target, verdict: Verdict, refused: Refused) -> Next:
-        """What a refusal means for this run."""
-        name = verdict.path.name
-        if refused.code == "call_again":
-            target.close()
-            return Next.AGAIN
-        if refused.code == "busy":
-            log.info("%s waits: NAS %s is busy: %s", name, target.nas.name, refused.why)
-            target.retry_at = time.monotonic() + max(1, refused.retry_after_s)
-            return Next.ELSEWHERE
-        if refused.code == "being_received":
-            log.info("%s is left to the next run: NAS %s: %s", name, target.nas.name, refused.why)
-            return Next.SETTLED
-        self.failed = True
-        log.error(
-            "%s stays here: NAS %s refused it (%s): %s",
-            verdict.path,
-            target.nas.name,
-            refused.code,
-            refused.why,
-        )
-        if 0 < refused.retry_after_s <= SOON_S:  # another drive is next
-            return Next.AGAIN
-        if refused.code == "full":
-            target.full_for = min(_size(verdict), target.full_for or _size(verdict))
-            return Next.ELSEWHERE
-        return Next.SETTLED
+    def _stays(self, verdict: Verdict) -> None:
+        """One ERROR for a plot that no NAS takes; one for all plots when there is just no room."""
+        self._tried.add(key(verdict))
+        told = {target.nas.name: no for target in self._targets if (no := target.no(verdict))}
+        if told:  # else each NAS is down, which is told by itself
+            about = "room" if all(no.code == "full" for no in told.values()) else str(verdict.path)
+            whys = "; ".join(f"NAS {name} {no.why}" for name, no in told.items())
+            codes = " ".join(f"{name}:{no.code}" for name, no in told.items())
+            self._told.error(about, codes, f"{verdict.path} stays here: {whys}")
 
     def _wait(self, verdict: Verdict, patient_until: float) -> bool:
         """Wait for the first busy NAS; False when nothing more can be hoped for in this run."""
-        hopeful = self._hopeful(verdict)
-        if not hopeful:
-            return True  # none takes this plot; a smaller one may fit
-        retry_at = min(target.retry_at for target in hopeful)
+        retry_at = min(target.retry_at for target in self._targets if target.is_hopeful(verdict))
         if retry_at > patient_until:
             log.info("No NAS has a free place for %s now; the next run tries again", verdict.path.name)
             return False
-        for target in self._targets:  # a NAS gives up on a talk in which nothing is said
-            target.close()
         time.sleep(max(0.0, retry_at - time.monotonic()))
         return True
 
-    @contextlib.contextmanager
-    def _visible(self, nas: Nas, verdict: Verdict) -> Iterator[None]:
-        """The line in transfer_job_running for the plot in flight."""
-        file = self.settings.files.transfer_job_running
-        if not self.rehearsal:
-            since = time.strftime("%Y-%m-%d %H:%M:%S%z")
-            with contextlib.suppress(OSError):  # for people to look at: the lock is what counts
-                replace(file, f"{verdict.path} to {nas.name} since {since}, process {os.getpid()}\n", 0o644)
-        try:
-            yield
-        finally:
-            if not self.rehearsal:
-                with contextlib.suppress(OSError):
-                    remove(file)
-
-
-def _size(verdict: Verdict) -> int:
-    assert verdict.facts is not None
-    return verdict.facts.size
-
-
-def _key(verdict: Verdict) -> tuple[Path, int, int]:
-    """What tells files apart in one run: an inode alone is soon given to the next plot."""
-    assert verdict.facts is not None
-    return verdict.path, verdict.facts.device, verdict.facts.inode
-
-
-def _reason(session: Session | None, error: Exception) -> str:
-    """What went wrong in one line; of a talk that broke off also what ssh said of it."""
-    if isinstance(error, TalkOver) and session is not None:
-        return session.reason()
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename or 'while it was read'}"
-    return str(error)
+    @staticmethod
+    def _close(targets: Iterable[Target]) -> None:
+        for target in targets:
+            target.close()

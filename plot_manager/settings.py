@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,7 +148,8 @@ class Test:
     folder: Path = option(
         "{folder}/test_plots",
         kinds.PATH,
-        "The plot folder of the rehearsal. Any file with a plot's name will do, one of zeros too.",
+        "The plot folder of the rehearsal. Any file with a plot's name will do, one of zeros too. It is used up: "
+        "sent, verified, deleted here and there. Real plots are left alone; keep them out of it.",
     )
     plot_size: int = option(
         "10 MB",
@@ -184,7 +185,30 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
 
     :raises manager_core.settings.SettingsError: with every fault, one line each
     """
-    return with_key(settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ))
+    loaded = settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ)
+    keep_apart(
+        loaded, os.path.abspath
+    )  # by their names: a run must not touch a drive before it holds its lock
+    return with_key(loaded)
+
+
+def keep_apart(loaded: Settings, seen_as: Callable[[Path], str]) -> None:
+    """See that no rehearsal finds a folder's plots: what is in the test folder is sent and thrown away.
+
+    `seen_as` says what a folder's name stands for: os.path.realpath, say.
+
+    :raises manager_core.settings.SettingsError: when [test] folder is, contains or lies in one of [plots] folders
+    """
+    test = Path(seen_as(loaded.test.folder))
+    real = [(folder, Path(seen_as(folder))) for folder in loaded.plots.folders]
+    faults = [
+        f"{loaded.source}: [test] folder: {loaded.test.folder} is not apart from {folder} of [plots] folders; "
+        "allowed: a folder of its own, for what is in it is used up by --test"
+        for folder, plots in real
+        if test == plots or test in plots.parents or plots in test.parents
+    ]
+    if faults:
+        raise settings.SettingsError(*faults)
 
 
 def with_key(loaded: Settings) -> Settings:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from manager_core.locks import is_free
 from manager_core.plots import Verdict
-from plot_manager import waiting
+from plot_manager import sign, waiting
 from plot_manager.finished import Finished
 from plot_manager.nas import login
+from plot_manager.progress import has_rich
 from plot_manager.settings import Settings
 
 
@@ -17,35 +19,35 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """Print what waits, what is under way and what is passed over."""
     found = waiting.look(settings, remember=False)
     running = not is_free(settings.files.state_folder / "locks" / "plot_manager.lock")
-    in_flight = _in_flight(settings) if running else []
+    in_flight = sign.lines(settings.files.transfer_job_running) if running else []
     if as_json:
         print(json.dumps(_facts(settings, found, in_flight, running=running), indent=1))
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"{len(found.complete)} complete plots wait, oldest first; {len(found.passed_over)} passed over"
-    )
-    for column in ("file", "bytes", "format", "state"):
-        table.add_column(column, justify="right" if column == "bytes" else "left", overflow="fold")
-    for verdict in (*found.complete, *found.passed_over):
-        size = f"{verdict.facts.size:,}" if verdict.facts else ""
-        table.add_row(str(verdict.path), size, verdict.format, verdict.reason)
-    console = Console()
-    console.print(table)
-    console.print(f"NAS: {', '.join(f'{nas.name} ({login(nas)})' for nas in settings.nas)}", markup=False)
-    console.print(
-        "\n".join(in_flight) or ("A run is under way" if running else "No run is under way"), markup=False
-    )
+    title = f"{len(found.complete)} complete plots wait, oldest first; {len(found.passed_over)} passed over"
+    (_table if has_rich() else _plain)(title, (*found.complete, *found.passed_over))
+    print(f"NAS: {', '.join(f'{nas.name} ({login(nas)})' for nas in settings.nas)}")
+    print("\n".join(in_flight) or ("A run is under way" if running else "No run is under way"))
     return 0
 
 
-def _in_flight(settings: Settings) -> list[str]:
-    try:
-        return settings.files.transfer_job_running.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+def _table(title: str, verdicts: Iterable[Verdict]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in ("file", "bytes", "format", "state"):
+        table.add_column(column, justify="right" if column == "bytes" else "left", overflow="fold")
+    for verdict in verdicts:
+        size = f"{verdict.facts.size:,}" if verdict.facts else ""
+        table.add_row(escape(str(verdict.path)), size, verdict.format, escape(verdict.reason))
+    Console().print(table)
+
+
+def _plain(title: str, verdicts: Iterable[Verdict]) -> None:
+    print(title)
+    for verdict in verdicts:
+        print(f"  {waiting.describe(verdict)}")
 
 
 def _facts(settings: Settings, found: Finished, in_flight: list[str], *, running: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from manager_core.talk import Talk
 from manager_core.wire import Message, Working
 
 CHUNK_BYTES = 8 << 20
+STEP_S = 0.2
 SOCKET_FAULTS = frozenset(
     {
         errno.EPIPE,
@@ -41,11 +42,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What came of a stream: digests of the pieces sent whole, why it broke off (""), what the NAS said meanwhile."""
+    """What came of a stream: digests of the pieces sent whole, why it broke off (""), what the NAS said meanwhile.
+
+    Not `connected`: no byte was sent, and another address may do.
+    """
 
     pieces: tuple[str, ...]
     broken: str = ""
     heard: Message | None = None
+    connected: bool = True
 
 
 class Following:
@@ -67,15 +72,27 @@ class Following:
             self._sent = position
             self._change.notify()
 
-    def finish(self) -> tuple[str, ...]:
-        """Digests of all pieces sent whole. Raises the OSError met while reading."""
+    def finish(self, told: Callable[[int], None]) -> tuple[str, ...]:
+        """Digests of all pieces sent whole; `told` hears again and again how many bytes are done.
+
+        Raises the OSError met while reading, PackageMissing, and what `told` raises.
+        """
         with self._change:
             self._stop = True
             self._change.notify()
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(STEP_S)
+            told((self._first + len(self._pieces)) * digest.PIECE_BYTES)
         if self._error is not None:
             raise self._error
         return tuple(self._pieces)
+
+    def abandon(self) -> None:
+        """End the thread, within a piece; nothing happens when it is done."""
+        with self._change:
+            self._stop, self._sent = True, 0
+            self._change.notify()
+        self._thread.join()
 
     def _next(self) -> int | None:
         index = self._first + len(self._pieces)
@@ -99,64 +116,64 @@ class Following:
             self._error = error
 
 
-def send(
-    source: Source,
-    offset: int,
-    where: tuple[str, int],
-    talk: Talk,
-    idle_timeout_s: float,
-    told: Callable[[int], None],
-) -> Streamed:
-    """Send the plot from `offset` on to the (address, port) `where`, listening to the NAS meanwhile.
+@dataclass
+class Stream:
+    """Sends one plot. `told` hears the position after each chunk, `digesting` that of a digest that is behind."""
 
-    `told` hears the position after each chunk. Raises OSError when the plot itself cannot be read.
-    """
-    try:
-        connection = socket.create_connection(where, timeout=min(idle_timeout_s, 20.0))
-    except OSError as error:
-        return Streamed((), broken=f"cannot connect to {where[0]} port {where[1]}: {error.strerror or error}")
-    with connection:
-        connection.setblocking(False)
-        following = Following(source, offset // digest.PIECE_BYTES)
-        broken, heard = "stopped", None
+    source: Source
+    talk: Talk
+    connect_timeout_s: float
+    idle_timeout_s: float
+    told: Callable[[int], None]
+    digesting: Callable[[int], None]
+
+    def send(self, offset: int, where: tuple[str, int]) -> Streamed:
+        """Send from `offset` on to the (address, port) `where`, listening to the NAS meanwhile.
+
+        Raises OSError when the plot itself cannot be read, and what the talk raises.
+        """
         try:
-            broken, heard = _pump(source, offset, connection, talk, idle_timeout_s, following, told)
+            connection = socket.create_connection(where, timeout=self.connect_timeout_s)
+        except OSError as error:
+            why = f"cannot connect to {where[0]} port {where[1]}: {error.strerror or error}"
+            return Streamed((), why, connected=False)
+        following = Following(self.source, offset // digest.PIECE_BYTES)
+        try:
+            with connection:
+                connection.setblocking(False)
+                broken, heard = self._pump(offset, connection, following)
+            pieces = following.finish(self.digesting) if heard is None else ()
         finally:
-            pieces = following.finish()
-    return Streamed(pieces, broken, heard)
+            following.abandon()
+        return Streamed(pieces, broken, heard)
 
-
-def _pump(
-    source: Source,
-    offset: int,
-    connection: socket.socket,
-    talk: Talk,
-    idle_timeout_s: float,
-    following: Following,
-    told: Callable[[int], None],
-) -> tuple[str, Message | None]:
-    position, moved = offset, time.monotonic()
-    while position < source.size:
-        readable, writable, _ = select.select([talk], [connection], [], 1.0)
-        if readable or talk.waiting:
-            message = talk.hear(idle_timeout_s)
-            if not isinstance(message, Working):
-                return "", message
-        if writable:
-            sent, fault = _chunk(connection, source, position)
-            if fault:
-                return fault, None
-            if sent:
-                position, moved = position + sent, time.monotonic()
-                following.sent(position)
-                told(position)
-        if time.monotonic() - moved > idle_timeout_s:
-            return f"no byte moved for {idle_timeout_s:.0f} s", None
-    try:
-        connection.shutdown(socket.SHUT_WR)
-    except OSError as error:
-        return f"the connection broke off at its end: {error.strerror}", None
-    return "", None
+    def _pump(
+        self, offset: int, connection: socket.socket, following: Following
+    ) -> tuple[str, Message | None]:
+        talk, size = self.talk, self.source.size
+        position, moved = offset, time.monotonic()
+        while position < size:
+            readable, writable, _ = select.select([talk], [connection], [], 0.0 if talk.waiting else 1.0)
+            if readable or talk.waiting:
+                message = talk.hear(self.idle_timeout_s)
+                if not isinstance(message, Working):
+                    return "", message
+                moved = time.monotonic()  # its drive is slow: that is being heard from
+            if writable:
+                sent, fault = _chunk(connection, self.source, position)
+                if fault:
+                    return fault, None
+                if sent:
+                    position, moved = position + sent, time.monotonic()
+                    following.sent(position)
+                    self.told(position)
+            if time.monotonic() - moved > self.idle_timeout_s:
+                return f"no byte moved for {self.idle_timeout_s:.0f} s", None
+        try:
+            connection.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            return f"the connection broke off at its end: {error.strerror}", None
+        return "", None
 
 
 def _chunk(connection: socket.socket, source: Source, position: int) -> tuple[int, str]:

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from manager_core.files import UnreadableError, read_json, write_json
-from manager_core.plots import State, Verdict, is_final_name
+from manager_core.plots import State, Verdict
 from plot_manager import finished
 from plot_manager.finished import Finished, Memory
+from plot_manager.known import Examined
 from plot_manager.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -19,30 +20,34 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 ZEROS = bytes(1 << 20)
 
 
-def look(settings: Settings, *, rehearsal: bool = False, remember: bool = True) -> Finished:
-    """Complete plots, oldest first, and the rest. With `remember`, what this look saw counts for the next one."""
-    state = settings.files.state_folder
-    memory = Memory(state / "seen.json", keeps=remember)
-    clock = (BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
-    if rehearsal:
-        folder = settings.test.folder
-        return finished.look(
-            [folder],
-            settings.plots.suffixes,
-            Memory(state / "seen_test.json"),
-            settle_s=0.0,
-            clock=clock,
-            test_size=settings.test.plot_size,
-        )
-    plots = settings.plots
-    found = finished.look(plots.folders, plots.suffixes, memory, settle_s=plots.settle_s, clock=clock)
-    if remember:
+def look(
+    settings: Settings, *, rehearsal: bool = False, remember: bool = True, known: Examined | None = None
+) -> Finished:
+    """Complete plots, oldest first, and the rest. With `remember`, what this look saw counts for the next one.
+
+    `known` is what the looks of one run share. A rehearsal passes over what has a real plot's header.
+    """
+    state, plots = settings.files.state_folder, settings.plots
+    found = finished.look(
+        [settings.test.folder] if rehearsal else plots.folders,
+        plots.suffixes,
+        Memory(state / ("seen_test.json" if rehearsal else "seen.json"), keeps=remember),
+        settle_s=0.0 if rehearsal else plots.settle_s,
+        clock=(BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME)),
+        examine=known or examiner(settings, rehearsal=rehearsal),
+    )
+    if remember and not rehearsal:
         _tell(state / "passed_over.json", found)
     return found
 
 
+def examiner(settings: Settings, *, rehearsal: bool) -> Examined:
+    """What looks at each file; kept for a run it does not read again what has not changed."""
+    return Examined(settings.test.plot_size if rehearsal else 0)
+
+
 def _tell(file: Path, found: Finished) -> None:
-    """Log why files are passed over: once when that is new, at DEBUG in later runs."""
+    """Log why files are passed over: once when that is new, at DEBUG in later runs; a folder or drive as an ERROR."""
     try:
         known = read_json(file)
     except UnreadableError as error:
@@ -50,7 +55,7 @@ def _tell(file: Path, found: Finished) -> None:
         known = None
     told = known if isinstance(known, dict) else {}
     for verdict in found.passed_over:
-        level = logging.WARNING if verdict.state is State.UNREADABLE else logging.INFO
+        level = logging.ERROR if verdict.state is State.UNREADABLE else logging.INFO
         is_new = told.get(str(verdict.path)) != verdict.state.name
         log.log(level if is_new else logging.DEBUG, "Passed over %s: %s", verdict.path, verdict.reason)
     try:
@@ -60,10 +65,10 @@ def _tell(file: Path, found: Finished) -> None:
 
 
 def make_test_plot(settings: Settings) -> Path | None:
-    """Put a file of zeros into the test folder when it holds no plot; its path, or None. Raises OSError."""
+    """Put a file of zeros into the test folder when none there will do; its path, or None. Raises OSError."""
     folder = settings.test.folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(is_final_name(path.name, settings.plots.suffixes) for path in folder.iterdir()):
+    if look(settings, rehearsal=True, remember=False).complete:
         return None
     path = folder / f"plot-k32-{time.strftime('%Y-%m-%d-%H-%M')}-{secrets.token_hex(32)}.plot"
     made = path.with_name(path.name + ".tmp")

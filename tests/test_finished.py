@@ -10,12 +10,15 @@ import realplots
 
 from manager_core.plots import FINAL_SUFFIXES, State
 from plot_manager.finished import Finished, Memory, look
+from plot_manager.known import Examined
 
 BOOT = "3f5c"
 SETTLE_S = 240.0
 
 
-def see(folder: Path | list[Path], memory: Path, at: float = 1000.0, *, boot: str = BOOT, **more: int) -> Finished:
+def see(
+    folder: Path | list[Path], memory: Path, at: float = 1000.0, *, boot: str = BOOT, **more: Examined
+) -> Finished:
     """One run's look: the memory is read anew from its file, the time is given."""
     folders = folder if isinstance(folder, list) else [folder]
     return look(folders, FINAL_SUFFIXES, Memory(memory), settle_s=SETTLE_S, clock=(boot, at), **more)
@@ -163,7 +166,9 @@ def test_a_writer_holds_it_back_however_long(folder: Path, memory: Path, unknown
         assert see(folder, memory, 1300).passed_over[0].state is State.BEING_WRITTEN
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"/x": 1}', '{"/x": {"facts": {"size": "?"}}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"/x": 1}', '{"/x": {"facts": {"size": "?"}}}', "[" * 100_000]
+)
 def test_an_unreadable_memory_is_an_empty_one(folder: Path, memory: Path, unknown: Path, text: str) -> None:
     memory.write_text(text)
     assert names(see(folder, memory, 1000)) == []
@@ -199,6 +204,6 @@ def test_a_memory_that_cannot_be_kept_is_told_and_stops_nothing(
 def test_a_rehearsal_takes_a_file_of_zeros(folder: Path, memory: Path) -> None:
     (folder / "plot-k32-test.plot").write_bytes(bytes(10_000))
     (folder / "plot-k32-small.plot").write_bytes(bytes(9_999))
-    found = see(folder, memory, test_size=10_000)
+    found = see(folder, memory, examine=Examined(10_000))
     assert names(found) == ["plot-k32-test.plot"]
     assert found.passed_over[0].reason == "1 byte short of the size asked for in a test"

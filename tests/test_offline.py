@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,13 +19,15 @@ from rig.waits import wait_for
 
 import drive_manager
 from drive_manager import marks, place
+from drive_manager.apart import Link
 from drive_manager.drives import look_at
 from drive_manager.mounts import Mount
 from drive_manager.place import drive_lock
 from drive_manager.search import Found, Spot
 from drive_manager.settings import Settings, load
-from drive_manager.voice import Refusal
+from drive_manager.voice import Refusal, Voice
 from manager_core.locks import Lock, is_free
+from manager_core.wire import Offer
 
 PULL = "it is safe to pull"
 
@@ -142,18 +145,25 @@ def test_no_longer_waiting_leaves_the_drive_offline(nas: Nas) -> None:
     assert list(marks.read(nas.state)) == [str(first)]
 
 
-def test_a_drive_that_went_offline_meanwhile_is_not_taken(nas: Nas) -> None:
+@pytest.fixture
+def voice() -> Iterator[Voice]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield Voice(Link(ours), Offer("t", "a.plot", 10, 1, "xxh3-128"))
+
+
+def test_a_drive_that_went_offline_meanwhile_is_not_taken(nas: Nas, voice: Voice) -> None:
     """A receiver that looked for a drive before the mark was set must not begin after it."""
     mounts = [nas.base / f"mnt/drive{number}" for number in (1, 2)]
     found = Found((), tuple(_spot(nas, mount) for mount in mounts), (), ())
     marks.set_aside(nas.state, str(mounts[0]), "", "cable", "now")
-    with place.taken(found, [str(each) for each in mounts], 4, 10, nas.settings) as taken:
+    with place.taken(voice, found, [str(each) for each in mounts], 4, 10, nas.settings) as taken:
         assert taken.mount == str(mounts[1])
         assert is_free(drive_lock(nas.state, str(mounts[0])))
     marks.set_aside(nas.state, str(mounts[1]), "", "cable", "now")
     with (
         pytest.raises(Refusal),
-        place.taken(found, [str(each) for each in mounts], 4, 10, nas.settings),
+        place.taken(voice, found, [str(each) for each in mounts], 4, 10, nas.settings),
     ):
         pytest.fail("both are offline")
 

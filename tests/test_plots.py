@@ -377,7 +377,9 @@ def _read(data: bytes, size: int | None = None) -> Header:
     return headers.read(lambda offset, length: data[offset : offset + length], size or len(data))
 
 
-def _v1(pointers: list[int], *, k: int = 32, version: bytes = b"v1.0", memo: int = 128, pad: int = 0) -> bytes:
+def _v1(
+    pointers: list[int], *, k: int = 32, version: bytes = b"v1.0", memo: int = 128, pad: int = 0
+) -> bytes:
     start = headers.V1_MAGIC + bytes(32) + struct.pack(">BH4sH", k, 4, version, memo) + bytes(memo)
     return start + struct.pack(">10Q", *pointers) + bytes(pad)
 
@@ -393,7 +395,9 @@ C1 = TABLES[-1] + 1000
         pytest.param([0] * 10, Header("v1", making=headers.ZERO_POINTERS), id="phase 3 not begun"),
         pytest.param([*TABLES, 0, 0, 0], Header("v1", making=headers.ZERO_POINTERS), id="phase 4 not done"),
         pytest.param([*TABLES, C1, C1 + 12, C1 + 20], Header("v1", C1 + 20 + 6000, exact=True), id="done"),
-        pytest.param([1, *TABLES[1:], C1, C1 + 12, C1 + 20], Header("v1", doubt=headers.STRANGE), id="inside"),
+        pytest.param(
+            [1, *TABLES[1:], C1, C1 + 12, C1 + 20], Header("v1", doubt=headers.STRANGE), id="inside"
+        ),
     ],
 )
 def test_v1_pointers(pointers: list[int], wanted: Header) -> None:
@@ -443,8 +447,12 @@ def test_a_last_park_of_no_entries_is_never_written(used: int, over: int, doubt:
 
 def _bladebit(pointers: list[int], sizes: list[int], *, version: int = 2, flags: int = 1) -> bytes:
     start = b"PLOT" + struct.pack("<I", version) + bytes(32) + struct.pack(">BH", 32, 128) + bytes(128)
-    return start + struct.pack("<I", flags) + bytes(flags & 1) + struct.pack(">10Q", *pointers) + struct.pack(
-        "<10Q", *sizes
+    return (
+        start
+        + struct.pack("<I", flags)
+        + bytes(flags & 1)
+        + struct.pack(">10Q", *pointers)
+        + struct.pack("<10Q", *sizes)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,3 +126,16 @@ def test_a_rate_limit_holds_and_is_lifted(two: tuple[Host, Host]) -> None:
     assert "tbf" in left.admin("tc", "qdisc", "show", "dev", "data0")
     left.limit_rate("")
     assert "tbf" not in left.admin("tc", "qdisc", "show", "dev", "data0")
+
+
+def test_a_slow_drive_takes_its_time(make_drive: Callable[..., Drive]) -> None:
+    drive = make_drive()
+    drive.slow_down(2 * MIB)
+    try:
+        began = time.monotonic()
+        with (drive.folder / "x").open("wb") as file:
+            file.write(bytes(4 * MIB))
+            os.fsync(file.fileno())
+        assert time.monotonic() - began > 1
+    finally:
+        drive.slow_down(0)

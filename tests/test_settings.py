@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,3 +291,40 @@ def test_a_section_made_by_hand_has_the_same_defaults(monkeypatch):
     monkeypatch.setenv("HOME", "/home/chia")
     assert drive_manager.settings.Files().state_folder == Path("/home/chia/plot_manager/state")
     assert drive_manager.settings.Receive().ports == (40000, 40099)
+
+
+@pytest.mark.parametrize(
+    ("test", "fault"),
+    [
+        ("{base}/plots", True),
+        ("{base}/plots/below", True),
+        ("{base}", True),
+        ("{base}/plots/../plots", True),
+        ("{base}/elsewhere", False),
+        ("{base}/plots2", False),
+    ],
+)
+def test_the_test_folder_is_apart_from_the_plot_folders(tmp_path: Path, test: str, fault: bool) -> None:
+    path = tmp_path / "plot_manager.ini"
+    folders = f"/mnt/other {tmp_path}/plots"
+    own = test.format(base=tmp_path)
+    path.write_text(f"[plots]\nfolders = {folders}\n[nas a]\nhost = a\n[test]\nfolder = {own}\n")
+    if not fault:
+        assert plot_manager.settings.load(path, environ={}).test.folder == Path(own)
+        return
+    with pytest.raises(
+        SettingsError, match=r"\[test\] folder: .* is not apart from .*/plots of \[plots\] folders"
+    ):
+        plot_manager.settings.load(path, environ={})
+
+
+def test_the_test_folder_is_not_a_link_to_a_plot_folder(tmp_path: Path) -> None:
+    path = tmp_path / "plot_manager.ini"
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "test").symlink_to("plots")
+    path.write_text(
+        f"[plots]\nfolders = {tmp_path}/plots\n[nas a]\nhost = a\n[test]\nfolder = {tmp_path}/test\n"
+    )
+    loaded = plot_manager.settings.load(path, environ={})
+    with pytest.raises(SettingsError, match="is not apart from"):
+        plot_manager.settings.keep_apart(loaded, os.path.realpath)

@@ -73,7 +73,7 @@ class Between:
                 talk.start()
 
     def _serve(self, connection: socket.socket, session: int) -> None:
-        with connection, connection.makefile("rw") as file, suppress(OSError):
+        with suppress(OSError), connection, connection.makefile("rw") as file:
             for question in file:
                 moment = Moment(session=session, **json.loads(question))
                 self.moments.append(moment)

@@ -60,6 +60,8 @@ class Run:
         if self._pid and self.popen.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, number)
+            if number == signal.SIGCONT:  # nsenter stops and goes on together with its child
+                self.popen.send_signal(number)
 
     def wait(self, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Wait for the end; what it said is in the answer."""
@@ -80,8 +82,6 @@ class Host:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
             os.chown(folder, uid, uid)
-        self.etc = base / "etc"
-        self._write_etc()
         space = ["--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
         self._holder = subprocess.Popen(
             [parts.the("unshare"), *space, "/bin/sh", "-ec", self._setup(folders)],
@@ -96,25 +96,31 @@ class Host:
         self.pid = wait_for(lambda: _child_of(self._holder), f"the first process of host {name}")
         self.root = Path(f"/proc/{self.pid}/root")
 
-    def _write_etc(self) -> None:
-        self.etc.mkdir()
+    def _own_etc(self) -> list[str]:
+        """Shell lines for an /etc with a user and names of its own; everything else leads to the machine's.
+
+        A mount on single files would be gone as soon as somebody on the machine replaces them, as useradd does. The
+        machine's own cron jobs are no business of a host's cron.
+        """
         # "*" is a password that nothing matches, yet no locked account: keys and cron work.
-        user = f"{self.name}:*:{self.uid}:{self.uid}:{self.name}:{self.home}:/bin/sh\n"
-        for file, line in (
-            ("passwd", user),
-            ("group", f"{self.name}:x:{self.uid}:\n"),
-            ("hosts", "127.0.0.1 localhost\n"),
-        ):
-            old = "" if file == "hosts" else Path("/etc", file).read_text()
-            (self.etc / file).write_text(old + line)
+        user = f"{self.name}:*:{self.uid}:{self.uid}:{self.name}:{self.home}:/bin/sh"
+        own = "/run/keep/own"
+        return [
+            f"mkdir /run/keep/etc {own}",
+            "mount --bind /etc /run/keep/etc",
+            f"mount -t tmpfs -o mode=755 none {own}",
+            f"ln -s /run/keep/etc/* {own}/",
+            f"rm -f {own}/passwd {own}/group {own}/hosts {own}/crontab {own}/cron.d",
+            f"(cat /etc/passwd; echo {shlex.quote(user)}) > {own}/passwd",
+            f"(cat /etc/group; echo {self.name}:x:{self.uid}:) > {own}/group",
+            f"echo 127.0.0.1 localhost > {own}/hosts",
+            f"mount --bind {own} /etc",
+        ]
 
     def _setup(self, folders: Mapping[str, Path]) -> str:
         lines = ["mount -t tmpfs -o mode=755 none /run", "mkdir -p /run/sshd /run/keep"]
         lines += _reveal([Path(sys.base_prefix), Path(sys.prefix), PROJECT])
-        lines += [
-            f"mount --bind {shlex.quote(str(self.etc / file))} /etc/{file}"
-            for file in ("passwd", "group", "hosts")
-        ]
+        lines += self._own_etc()
         held = list(enumerate(folders.items()))
         for number, (_, folder) in held:
             lines += [
@@ -212,7 +218,7 @@ class Host:
 
     def name_host(self, address: str, name: str) -> None:
         """Add a line to the host's /etc/hosts."""
-        with (self.etc / "hosts").open("a") as file:
+        with self.path("/etc/hosts").open("a") as file:
             file.write(f"{address} {name}\n")
 
     def bytes_sent(self, link: str = DATA) -> int:

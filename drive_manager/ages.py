@@ -1,0 +1,81 @@
+"""How long plots in flight have lain unchanged, by a clock that no one sets: the wall clock's jumps age nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drive_manager.drives import Drive, Lone, PartialFacts
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# What a restart of the machine may take from an age; in between, a minute writes nothing.
+NOTED_EVERY_S = 3600.0
+
+Left = PartialFacts | Lone
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A moment: seconds since the start of the machine (CLOCK_BOOTTIME), and which start that was."""
+
+    boot: str
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What was known of a file at a moment: its last change, and for how long it had been seen like that."""
+
+    mtime_s: float
+    age_s: float
+    boot: str
+    at_s: float
+
+    def age(self, clock: Clock) -> float:
+        """Seconds for which it has been seen unchanged; the time that the machine was off does not count."""
+        return self.age_s + (max(0.0, clock.at_s - self.at_s) if clock.boot == self.boot else 0.0)
+
+
+def clock() -> Clock:
+    """This moment. Raises OSError when /proc is not there."""
+    return Clock(BOOT_ID.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def left(drives: Sequence[Drive]) -> list[tuple[str, Left]]:
+    """All that transfers left on drives that can be written, with the mount point."""
+    found: list[tuple[str, Left]] = []
+    for drive in drives:
+        if not drive.problem:
+            found += [(drive.mount, each) for each in drive.partials]
+            found += [(drive.mount, each) for each in drive.lone]
+    return found
+
+
+def waits(drives: Sequence[Drive], before: Mapping[str, Wait], now: Clock) -> dict[str, Wait]:
+    """What to remember, by path. What changed, or was not there or not writable, begins anew. Pure."""
+    return {
+        key(mount, each): _wait(before.get(key(mount, each)), each.mtime_s, now)
+        for mount, each in left(drives)
+    }
+
+
+def key(mount: str, each: Left) -> str:
+    """What a file is remembered by."""
+    return f"{mount}/{each.name}"
+
+
+def stale(
+    drives: Sequence[Drive], known: Mapping[str, Wait], days: float, now: Clock
+) -> list[tuple[str, Left]]:
+    """What has lain unchanged for so many days. Pure."""
+    return [(mount, each) for mount, each in left(drives) if known[key(mount, each)].age(now) >= days * 86400]
+
+
+def _wait(before: Wait | None, mtime_s: float, now: Clock) -> Wait:
+    if before is None or before.mtime_s != mtime_s:
+        return Wait(mtime_s, 0.0, now.boot, now.at_s)
+    if before.boot == now.boot and now.at_s - before.at_s < NOTED_EVERY_S:
+        return before
+    return Wait(mtime_s, before.age(now), now.boot, now.at_s)

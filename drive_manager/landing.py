@@ -1,0 +1,202 @@
+"""One plot's landing on the drive taken for it: HOLDS, netcat, the digests, everything that KEPT promises."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from drive_manager import guard, marks, memory, netcat
+from drive_manager.errors import AddressError, DriveFault, DriveGone
+from drive_manager.follow import Follower
+from drive_manager.netcat import Listener
+from drive_manager.partial import AlreadyThere, Partial
+from drive_manager.place import Place
+from drive_manager.settings import Settings
+from drive_manager.voice import Refusal, Voice
+from manager_core import digest
+from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+LINGER_S = 2.0
+STALLED_S = 0.5
+STRANGER_S = 20.0
+SOON_S = 1
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a program or a person next to us can cause, on a drive that is sound; all else is the drive's.
+NOT_THE_DRIVE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Landing:
+    """A plot in flight on one drive; `run` ends with KEPT said. Raises from it: Refusal, ManagerError."""
+
+    def __init__(self, voice: Voice, where: Place, settings: Settings, plotter: str) -> None:
+        self._voice, self._where, self._settings, self._plotter = voice, where, settings, plotter
+        self._offer = voice.offer
+        self._partial = Partial(where.folder, self._offer.name, self._offer.size, self._offer.digest)
+        self._began = time.monotonic()
+        self._streamed = 0
+
+    def run(self) -> None:
+        """HOLDS, and rounds of SEND and SENT, until KEPT. What fails on the drive destroys the plot in flight."""
+        try:
+            self._step("looking at what is held", 0)
+            self._partial.load()
+            self._voice.say(Holds(self._offer.transfer, tuple(self._partial.held), self._where.mount))
+            message = self._voice.answer()
+            while isinstance(message, Send):
+                message = self._round(message)
+            if not isinstance(message, Kept):
+                raise Refusal("not_understood", f"{type(message).__name__.upper()} came out of turn")
+        except DriveGone as error:
+            raise Refusal("failed", str(error), SOON_S) from error
+        except AddressError as error:
+            raise Refusal("address", str(error)) from error
+        except OSError as error:
+            self._failed(error)
+        finally:
+            self._partial.close()
+
+    def _step(self, name: str, done: int, *, waits: bool = False) -> None:
+        self._voice.step(name, self._where.mount, done, self._offer.size, waits=waits)
+
+    def _round(self, send: Send) -> Message:
+        """From one SEND on: to KEPT (said), or to the plotter's next SEND."""
+        keep = digest.count(send.offset)
+        partial, size = self._partial, self._offer.size
+        if send.offset != min(keep * digest.PIECE_BYTES, size) or keep > len(partial.held):
+            why = f"offset {send.offset:,} does not follow a piece that is held here"
+            raise Refusal("not_understood", why)
+        self._step("making room", send.offset)
+        partial.prepare(keep)
+        pieces, heard = self._stream(send)
+        if not isinstance(heard, Sent):
+            return heard
+        self._step("digesting", send.offset)
+        first = first_difference(pieces, (*pieces[:keep], *heard.pieces), size)
+        if first is not None:
+            return self._damaged(first)
+        if heard.digest != digest.of_pieces(pieces, self._offer.digest):
+            raise Refusal(
+                "failed", "the pieces agree and the digest of all does not; is the other side sound?"
+            )
+        return self._keep(heard.digest)
+
+    def _damaged(self, first: int) -> Message:
+        """Have the plotter send again from the piece `first` on."""
+        os.fsync(self._partial.fd)  # were bytes lost to a write error, only this tells
+        del self._partial.held[first:]
+        log.warning("%s: piece %d from %s is missing or differs", self._offer.name, first, self._plotter)
+        self._voice.say(Damaged(self._offer.transfer, first))
+        return self._voice.answer()
+
+    def _stream(self, send: Send) -> tuple[list[str], Message]:
+        """Have netcat receive; the digests of all pieces here, and what the plotter said (SENT, or SEND anew)."""
+        receive, partial = self._settings.receive, self._partial
+        tool = netcat.find(receive.netcat, receive.netcat_flavour, receive.netcat_flags)
+        address = send.address or own_address()
+        locks = self._settings.files.state_folder / "locks"
+        with netcat.listening(tool, address, receive.ports, locks, partial.fd, self._offer.size) as listener:
+            follower = Follower(partial)
+            try:
+                self._voice.say(Ready(self._offer.transfer, address, listener.port))
+                heard = self._until_sent(follower, listener)
+                listener.end()
+                follower.finish(self._holding())
+            finally:
+                listener.end()
+                self._streamed += max(0, follower.arrived() - send.offset)
+                follower.finish()
+        return follower.pieces, heard
+
+    def _holding(self) -> Callable[[int], None]:
+        """What says how far the drive is behind netcat: the plotter must not take that for silence."""
+        size = self._offer.size
+        return lambda held: self._step("writing to the drive", min(held * digest.PIECE_BYTES, size))
+
+    def _until_sent(self, follower: Follower, listener: Listener) -> Message:
+        """Follow the bytes until SENT is heard and netcat has ended, or nothing comes any more."""
+        heard: Message | None = None
+        size, moved = -1, time.monotonic()
+        while True:
+            ended, now_size = listener.ended(), follower.arrived()
+            if now_size != size:
+                size, moved = now_size, time.monotonic()
+            quiet_s = time.monotonic() - moved
+            # Bytes that netcat does not take: it is the drive that is slow, not the plotter.
+            drive = quiet_s > STALLED_S and not ended and netcat.is_backed_up(listener.port)
+            self._step("writing to the drive" if drive else "receiving", size, waits=not drive)
+            if follower.error is not None:
+                raise follower.error
+            enough_s = LINGER_S if size == self._offer.size else STRANGER_S
+            if heard is not None and (ended or (quiet_s > enough_s and not drive)):
+                return heard
+            message = self._voice.hear(POLL_S)
+            if isinstance(message, Send):
+                return message
+            heard = message or heard
+
+    def _keep(self, whole: str) -> Kept:
+        """Everything that KEPT promises, then KEPT."""
+        size, mount = self._offer.size, self._where.mount
+        self._step("saving", size)
+        os.fsync(self._partial.fd)
+        if os.fstat(self._partial.fd).st_size != size:
+            raise DriveFault(f"{mount}: the file has not the size that was offered")
+        self._still_there()
+        try:
+            self._partial.publish()
+        except AlreadyThere as error:
+            raise Refusal("conflict", f"{mount}: {error}") from error
+        self._still_there()
+        kept = Kept(self._offer.transfer, size, whole, mount)
+        self._voice.say(kept)
+        seconds = time.monotonic() - self._began
+        log.info("%s from %s: %s bytes on %s in %.1f s (%.1f MB/s)%s", self._offer.name, self._plotter,
+                 f"{size:,}", mount, seconds, self._streamed / 1e6 / max(seconds, 1e-3),
+                 ", rehearsal" if self._offer.rehearsal else "")  # fmt: skip
+        return kept
+
+    def _still_there(self) -> None:
+        if not self._offer.rehearsal:
+            guard.still_there(self._settings.drives, self._where.mount, self._where.folder)
+
+    def _failed(self, error: OSError) -> None:
+        """Say what became of a failed write. Always raises: Refusal.
+
+        After a failed write or fsync a second try may succeed and lie: what there is goes, the drive is set aside.
+        """
+        mount, state = self._where.mount, self._settings.files.state_folder
+        why = f"{error.strerror or error} while {self._offer.name} was written"
+        if error.errno in NOT_THE_DRIVE:
+            raise Refusal("failed", f"{mount}: {why}; look at who may write there") from error
+        with contextlib.suppress(OSError):
+            self._partial.destroy()
+        if error.errno in NO_SPACE:
+            memory.remember_no_space(state, mount)
+            raise Refusal(
+                "full", f"{mount} ran out of space: {why}; another drive is next", SOON_S
+            ) from error
+        since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        marks.set_aside(state, mount, self._where.uuid, why, since)
+        log.error("Drive %s failed: %s; it is set aside until `drive_manager online %s`", mount, why, mount)
+        raise Refusal("failed", f"drive {mount} failed: {why}; it is set aside", SOON_S) from error
+
+
+def first_difference(own: Sequence[str], theirs: Sequence[str], size: int) -> int | None:
+    """Index of the first piece that is missing on either side or differs; None when all agree."""
+    for index in range(digest.count(size)):
+        if index >= len(own) or index >= len(theirs) or own[index] != theirs[index]:
+            return index
+    return None
+
+
+def own_address() -> str:
+    """The address of this machine at which the plotter's ssh arrived; loopback without ssh."""
+    fields = os.environ.get("SSH_CONNECTION", "").split()
+    return fields[2] if len(fields) == 4 else "127.0.0.1"

@@ -1,0 +1,228 @@
+"""One plot's arrival, by real receivers and netcat: what is published is what was offered, or nothing is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from rig.waits import wait_for
+from smallnas import PIECE, Caller, SmallNas, offer, pieces_of, sent, sidecar_header
+
+from manager_core import digest
+from manager_core.wire import (
+    Check,
+    Checked,
+    Damaged,
+    Differs,
+    Done,
+    Holds,
+    Kept,
+    Message,
+    Offer,
+    Ready,
+    Refused,
+    Send,
+    Sent,
+)
+
+DATA = os.urandom(3_000_000)
+OFFER = offer(DATA)
+NAME = OFFER.name
+WHOLE = digest.of_pieces(pieces_of(DATA), "xxh3-128")
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> SmallNas:
+    return SmallNas(tmp_path)
+
+
+def deliver(caller: Caller, offered: Offer = OFFER, data: bytes = DATA) -> Kept:
+    """All of it, from an offer on."""
+    assert caller.ask(offered, Holds).pieces == ()
+    caller.stream(data, offered)
+    return caller.ask(sent(data, offered), Kept)
+
+
+def test_from_offer_to_kept(nas: SmallNas) -> None:
+    sign = nas.settings.files.remote_transfer_is_active / NAME
+    with Caller(nas.script) as caller:
+        holds = caller.ask(OFFER, Holds)
+        assert (holds.pieces, holds.drive) == ((), str(nas.drives[0]))
+        assert f"drive: {holds.drive}\n" in sign.read_text()
+        caller.stream(DATA, OFFER)
+        assert nas.names() == [f"{NAME}.pieces.tmp", f"{NAME}.tmp"], "in flight it ends in .tmp"
+        kept = caller.ask(sent(DATA, OFFER), Kept)
+        assert (kept.size, kept.digest, kept.drive) == (len(DATA), WHOLE, str(nas.drives[0]))
+        caller.ask(Check("c"), Checked)
+        assert not sign.exists()
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+    assert nas.names() == [NAME]
+
+
+def test_blake3_and_several_plots_in_one_talk(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        for number in range(3):
+            deliver(caller, Offer(f"t{number}", f"p{number}.plot2", len(DATA), 1, "blake3"))
+    assert nas.names() == [f"p{number}.plot2" for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (DATA, Sent("t", ("0" * 32,), WHOLE)),  # other digests
+        (DATA[:-1] + b"x", sent(DATA, OFFER)),  # another byte
+        (DATA[:-1], sent(DATA, OFFER)),  # one byte short
+        (DATA[:1000], Sent("t", (), "")),  # broke off, and said so
+        (b"", Sent("t", (), "")),
+        (b"GET / HTTP/1.0\r\n\r\n", Sent("t", (), "")),  # a stranger was first
+    ],
+)
+def test_what_is_damaged_is_sent_again(nas: SmallNas, stream: bytes, message: Message) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(stream, OFFER)
+        assert caller.ask(message, Damaged).piece == 0
+        assert NAME not in nas.names()
+        caller.stream(DATA, OFFER)
+        caller.ask(sent(DATA, OFFER), Kept)
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+
+
+def test_not_one_byte_past_the_offered_size(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        ready = caller.ask(Send("t", 0, ""), Ready)
+        link = socket.create_connection((ready.address, ready.port), 5)
+        with link, pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+            link.sendall(DATA * 100)
+        assert (nas.drives[0] / f"{NAME}.tmp").stat().st_size == len(DATA)
+        caller.ask(sent(DATA, OFFER), Kept)
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("offset", [1, len(DATA), PIECE])
+def test_a_send_from_where_nothing_is_held(nas: SmallNas, offset: int) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        refused = caller.ask(Send("t", offset, ""), Refused)
+        assert (refused.code, "does not follow a piece" in refused.why) == ("not_understood", True)
+
+
+def test_an_address_that_is_not_the_nas_is_refused_in_words(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        refused = caller.ask(Send("t", 0, "192.0.2.1"), Refused)
+        assert refused.code == "address"
+        assert "192.0.2.1" in refused.why
+        assert "`addresses` on the plotter" in refused.why
+
+
+def test_pieces_that_agree_and_a_whole_that_does_not(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        assert caller.ask(Sent("t", pieces_of(DATA), "0" * 32), Refused).code == "failed"
+    assert NAME not in nas.names()
+
+
+@pytest.mark.parametrize("message", [Done("t"), Differs("t"), Sent("t", (), ""), OFFER])
+def test_an_answer_out_of_turn(nas: SmallNas, message: Message) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        assert caller.ask(message, Refused).code == "not_understood"
+        deliver(caller)
+
+
+def test_a_stream_may_be_begun_anew(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        first = caller.ask(Send("t", 0, ""), Ready)
+        with socket.create_connection((first.address, first.port), 5) as link:
+            link.sendall(b"x" * 1000)
+            caller.stream(DATA, OFFER)
+        caller.ask(sent(DATA, OFFER), Kept)
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+
+
+def test_resume_after_kill_9(nas: SmallNas) -> None:
+    data = os.urandom(1 << 20) * 65
+    offered = offer(data, "plot-k32-big.plot")
+    tmp = nas.drives[0] / "plot-k32-big.plot.tmp"
+    side = nas.drives[0] / "plot-k32-big.plot.pieces.tmp"
+    caller = Caller(nas.script)
+    caller.ask(offered, Holds)
+    ready = caller.ask(Send("t", 0, ""), Ready)
+    with socket.create_connection((ready.address, ready.port), 5) as link:
+        link.sendall(data[: PIECE + 1000])
+        wait_for(lambda: side.read_text().count("\n") == 2, "the first piece to be held")
+        caller.process.send_signal(signal.SIGKILL)
+        caller.process.wait(10)
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):  # netcat ended with it
+            link.sendall(data * 4)
+    assert tmp.stat().st_size < len(data)
+    with Caller(nas.script) as again:
+        assert again.ask(offered, Holds).pieces == pieces_of(data)[:1]
+        again.stream(data, offered, PIECE)
+        again.ask(sent(data, offered, PIECE), Kept)
+    assert (nas.drives[0] / offered.name).read_bytes() == data
+    assert nas.names() == [offered.name]
+
+
+def test_a_drive_that_was_exchanged_in_flight_gets_no_plot(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        nas.drives[0].rename(nas.base / "drives" / "away")
+        nas.drives[0].mkdir()
+        refused = caller.ask(sent(DATA, OFFER), Refused)
+        assert refused.code == "failed"
+        assert "is not the drive any more" in refused.why
+    assert nas.names() == []
+    assert not (nas.base / "drives" / "away" / NAME).exists()
+
+
+@pytest.mark.parametrize("how", ["a final file", "another .tmp"])
+def test_what_appears_in_flight_is_not_overwritten(nas: SmallNas, how: str) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        other = nas.drives[0] / (NAME if how == "a final file" else f"{NAME}.tmp")
+        other.unlink(missing_ok=True)
+        other.write_bytes(b"somebody else's")
+        refused = caller.ask(sent(DATA, OFFER), Refused)
+        assert refused.code == ("conflict" if how == "a final file" else "failed")
+        assert other.read_bytes() == b"somebody else's"
+
+
+def test_a_tmp_that_is_not_ours_is_in_the_way(nas: SmallNas) -> None:
+    (nas.drives[0] / f"{NAME}.tmp").write_bytes(b"somebody's only copy")
+    with Caller(nas.script) as caller:
+        refused = caller.ask(OFFER, Refused)
+        assert refused.code == "full"
+        assert f"{NAME}.tmp is there and is not ours; move it away" in refused.why
+        deliver(caller, offer(DATA, "b.plot"))
+    assert (nas.drives[0] / f"{NAME}.tmp").read_bytes() == b"somebody's only copy"
+    assert nas.names() == ["b.plot", f"{NAME}.tmp"]
+
+
+def test_a_tmp_that_is_not_ours_costs_its_drive_only(tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path, drives=2)
+    (nas.drives[0] / f"{NAME}.tmp").write_bytes(b"somebody's only copy")
+    with Caller(nas.script) as caller:
+        assert deliver(caller).drive == str(nas.drives[1])
+    assert (nas.drives[0] / f"{NAME}.tmp").read_bytes() == b"somebody's only copy"
+
+
+def test_parts_on_other_drives_go_when_it_is_whole_on_one(tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path, drives=3)
+    for drive in nas.drives[1:]:
+        (drive / f"{NAME}.tmp").write_bytes(b"x")
+        header = sidecar_header(NAME, len(DATA), (drive / f"{NAME}.tmp").stat().st_ino)
+        (drive / f"{NAME}.pieces.tmp").write_text(header)
+    with Caller(nas.script) as caller:
+        deliver(caller)
+        caller.ask(Check("c"), Checked)
+    assert nas.names() == [NAME]

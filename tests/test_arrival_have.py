@@ -1,0 +1,162 @@
+"""A plot that is on the NAS already: read again, compared, never overwritten; and rehearsals, which leave nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from smallnas import Caller, SmallNas, offer, pieces_of, sent, sidecar_header
+
+from manager_core import digest
+from manager_core.wire import Check, Checked, Differs, Done, Have, Holds, Kept, Offer, Refused
+
+DATA = os.urandom(1_000_000)
+OFFER = offer(DATA)
+NAME = OFFER.name
+WHOLE = digest.of_pieces(pieces_of(DATA), "xxh3-128")
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> SmallNas:
+    nas = SmallNas(tmp_path, ini={"drives": {"active_drives": "1"}})
+    (nas.drives[0] / NAME).write_bytes(DATA)
+    return nas
+
+
+def test_have_and_done(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        have = caller.ask(OFFER, Have)
+        assert (have.size, have.digest, have.drive) == (len(DATA), WHOLE, str(nas.drives[0]))
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+
+
+def test_what_a_killed_receiver_left_beside_it_goes_after_done(nas: SmallNas) -> None:
+    (nas.drives[0] / f"{NAME}.pieces.tmp").write_text(sidecar_header(NAME, len(DATA), 1))
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        assert len(nas.names()) == 2
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
+    assert nas.names() == [NAME]
+
+
+def test_have_says_what_is_on_the_drive_not_what_was_written(nas: SmallNas) -> None:
+    with (nas.drives[0] / NAME).open("r+b") as file:
+        file.write(bytes([DATA[0] ^ 1]))
+    with Caller(nas.script) as caller:
+        assert caller.ask(OFFER, Have).digest != WHOLE
+
+
+def test_a_conflict_is_remembered_until_one_side_changes(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        first = caller.ask(Differs("t"), Refused)
+        assert first.code == "conflict"
+        assert f"{nas.drives[0]} has another plot of this name and size; find out" in first.why
+        assert caller.ask(OFFER, Refused) == first, "without reading it again"
+        caller.ask(offer(DATA, mtime_ns=2), Have)
+        caller.ask(Differs("t"), Refused)
+        os.utime(nas.drives[0] / NAME, ns=(5, 5))
+        caller.ask(offer(DATA, mtime_ns=2), Have)
+    with Caller(nas.script) as caller:
+        caller.ask(offer(DATA, mtime_ns=2), Have)
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1])
+def test_another_size_is_a_conflict_at_once(nas: SmallNas, size: int) -> None:
+    with Caller(nas.script) as caller:
+        refused = caller.ask(Offer("t", NAME, size, 1, "xxh3-128"), Refused)
+    assert refused.code == "conflict"
+    assert f"{len(DATA):,} bytes instead of {size:,}" in refused.why
+    assert nas.names() == [NAME]
+
+
+def test_a_folder_of_the_name_is_in_conflict(nas: SmallNas) -> None:
+    (nas.drives[0] / "b.plot").mkdir()
+    with Caller(nas.script) as caller:
+        assert caller.ask(offer(DATA, "b.plot"), Refused).code == "conflict"
+
+
+def test_an_answer_to_have_that_is_none(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        assert caller.ask(sent(DATA, OFFER), Refused).code == "not_understood"
+
+
+def rehearsal(name: str = NAME, transfer: str = "r") -> Offer:
+    return Offer(transfer, name, len(DATA), 1, "xxh3-128", rehearsal=True)
+
+
+def test_a_rehearsal_beside_production_leaves_nothing(nas: SmallNas) -> None:
+    other = offer(DATA, "b.plot")
+    with Caller(nas.script) as caller, Caller(nas.script) as test, Caller(nas.script) as second:
+        caller.ask(other, Holds)
+        caller.stream(DATA, other)
+        assert test.ask(rehearsal(), Holds).pieces == (), (
+            "the final file of that name is none of its business"
+        )
+        test.stream(DATA, rehearsal())
+        assert sorted(path.name for path in (nas.drives[0] / "plot_manager_test").iterdir()) == [
+            f"{NAME}.pieces.tmp",
+            f"{NAME}.tmp",
+        ]
+        assert second.ask(rehearsal(), Refused).code == "being_received"
+        test.ask(sent(DATA, rehearsal()), Kept)
+        test.ask(Check("c"), Checked)
+        assert not (nas.drives[0] / "plot_manager_test").exists()
+        caller.ask(sent(DATA, other), Kept)
+    assert nas.names() == ["b.plot", NAME]
+    assert not list(nas.settings.files.remote_transfer_is_active.iterdir())
+
+
+@pytest.mark.parametrize("message", [sent(b"x", rehearsal()), Done("r")])
+def test_a_rehearsal_that_fails_leaves_nothing_either(nas: SmallNas, message: Done) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(rehearsal(), Holds)
+        caller.ask(message, Refused)
+        caller.ask(Check("c"), Checked)
+    assert nas.names() == [NAME]
+
+
+def test_what_a_killed_rehearsal_left_is_removed_by_the_next(nas: SmallNas) -> None:
+    folder = nas.drives[0] / "plot_manager_test"
+    folder.mkdir()
+    left = folder / f"{NAME}.tmp"
+    left.write_bytes(b"x" * 50)
+    (folder / f"{NAME}.pieces.tmp").write_text(sidecar_header(NAME, len(DATA), left.stat().st_ino))
+    with Caller(nas.script) as caller:
+        assert caller.ask(rehearsal(), Holds).pieces == ()
+        caller.stream(DATA, rehearsal())
+        caller.ask(sent(DATA, rehearsal()), Kept)
+        caller.ask(Check("c"), Checked)
+    assert nas.names() == [NAME]
+
+
+@pytest.mark.parametrize("name", [NAME, "plot-k32-mine.plot", "notes.txt"])
+def test_a_rehearsal_removes_nothing_that_is_not_its_own(nas: SmallNas, name: str) -> None:
+    folder = nas.drives[0] / "plot_manager_test"
+    folder.mkdir()
+    (folder / name).write_bytes(b"mine")
+    with Caller(nas.script) as caller:
+        if name == NAME:
+            assert caller.ask(rehearsal(), Refused).code == "conflict"
+        else:
+            caller.ask(rehearsal(), Holds)
+            caller.stream(DATA, rehearsal())
+            caller.ask(sent(DATA, rehearsal()), Kept)
+        caller.ask(Check("c"), Checked)
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, b"mine")]
+
+
+def test_a_rehearsal_does_not_follow_a_link(nas: SmallNas, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.plot").write_bytes(b"x")
+    (nas.drives[0] / "plot_manager_test").symlink_to(outside)
+    with Caller(nas.script) as caller:
+        assert caller.ask(rehearsal(), Refused).code == "failed"
+    assert [path.name for path in outside.iterdir()] == ["precious.plot"]

@@ -1,0 +1,555 @@
+"""drive_manager as a program: what it prints, writes and returns; on folders, so that a plain user can run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rig.hanging import Hanging
+from rig.waits import wait_for
+
+from drive_manager import cli, state
+from drive_manager.apart import alive
+from drive_manager.partial import Partial
+from drive_manager.place import drive_lock
+from manager_core.locks import Lock
+
+KEY = f"ssh-ed25519 {'A' * 68} plotter@farm\n"
+
+
+@dataclass(frozen=True)
+class Nas:
+    """A NAS of folders, and its program."""
+
+    base: Path
+
+    def ini(self, **options: str) -> None:
+        """Write the config: options of [drives], over those of a trial."""
+        drives = {
+            "mount_points": f"{self.base}/mnt/drive*",
+            "mounted_only": "no",
+            "plot_size": "1 MB",
+            **options,
+        }
+        lines = ["[drives]", *(f"{name} = {value}" for name, value in drives.items())]
+        lines += ["[files]", f"folder = {self.base}/pm", "[receive]", "idle_timeout_s = 10"]
+        (self.base / "nas.ini").write_text("\n".join(lines) + "\n")
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run the program as cron would."""
+        return subprocess.run(
+            [sys.executable, "-m", "drive_manager.cli", "--config", str(self.base / "nas.ini"), *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=self.base,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.base)},
+        )
+
+    def tick(self, code: int = 0, errors: int = 0) -> None:
+        """A run of cron's: silent but for so many errors."""
+        done = self.run()
+        assert (done.returncode, done.stdout) == (code, ""), done
+        assert done.stderr.count("ERROR") == len(done.stderr.splitlines()) == errors, done.stderr
+
+    def drive(self, number: int) -> Path:
+        """A folder that counts as a drive."""
+        folder = self.base / f"mnt/drive{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def script(self) -> str:
+        """The receive script."""
+        return (self.base / "pm/receive_plot.sh").read_text()
+
+    @property
+    def log(self) -> str:
+        """The log."""
+        return (self.base / "pm/logs/drive_manager.log").read_text()
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self.base / "pm/state"
+
+    def sign(self, name: str, drive: Path) -> Path:
+        """The visible file of a transfer."""
+        folder = self.base / "pm/remote_transfer_is_active"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"plot: {name}\ndrive: {drive}\npid: 1\n")
+        return folder / name
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> Nas:
+    """A NAS with drive1 and drive2."""
+    made = Nas(tmp_path)
+    made.drive(1)
+    made.drive(2)
+    made.ini(active_drives="1")
+    return made
+
+
+def _written(folder: Path) -> dict[Path, tuple[int, int]]:
+    """What tells that a file or folder was written: its inode and ctime."""
+    stats = {path: path.stat() for path in folder.rglob("*") if path.suffix != ".log"}
+    return {path: (facts.st_ino, facts.st_ctime_ns) for path, facts in stats.items()}
+
+
+def test_a_run_and_a_quiet_run(nas: Nas) -> None:
+    nas.tick()
+    assert f"--drive {nas.drive(1)}" in nas.script
+    files, lines = _written(nas.base / "pm"), nas.log.count("\n")
+    nas.tick()
+    assert _written(nas.base / "pm") == files, "a quiet run writes nothing but its log line"
+    assert nas.log.count("\n") == lines + 1
+    assert nas.log.count("First look: 2 drives") == 1
+    assert "New drive" not in nas.log
+    assert "DEBUG Nothing changed: 2 drives" in nas.log.splitlines()[-1]
+
+
+def test_a_quiet_minute_imports_nothing_heavy(nas: Nas) -> None:
+    nas.tick()
+    code = (
+        "import sys; from drive_manager.cli import main; main();"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--config", str(nas.base / "nas.ini")],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "Nothing changed" in nas.log.splitlines()[-1]
+    heavy = {"jinja2", "rich", "xxhash", "blake3", "subprocess", "asyncio", "twilio", "sentry_sdk"}
+    assert heavy.isdisjoint(json.loads(done.stdout.replace("'", '"')))
+
+
+def test_a_new_drive_is_taken_in_at_once_and_a_lost_one_is_told(nas: Nas) -> None:
+    nas.tick()
+    nas.drive(10)
+    nas.tick()
+    assert f"New drive found: {nas.drive(10)}" in nas.log
+    assert f"--drive {nas.drive(10)}" in nas.script
+    nas.drive(1).rmdir()
+    nas.tick()
+    nas.tick()
+    assert nas.log.count("WARNING Drive") == nas.log.count("drive1 is gone: nothing") == 1
+    assert f"Drive change: {nas.base}/mnt/drive1 -> {nas.base}/mnt/drive2" in nas.log
+
+
+def test_full_is_one_error_and_one_mail(nas: Nas) -> None:
+    nas.tick()
+    nas.ini(plot_size="1000 PB")
+    nas.tick(code=1, errors=1)
+    nas.tick(code=1)
+    assert "--refuse 'all drives are full" in nas.script
+    nas.ini()
+    nas.tick()
+    assert nas.log.count(" ERROR ") == 1
+    assert "Plots are received again" in nas.log
+
+
+def test_no_drive_at_all(nas: Nas) -> None:
+    nas.ini(mount_points=f"{nas.base}/nowhere/*")
+    nas.tick(code=1, errors=1)
+    nas.tick(code=1)
+    assert "--refuse 'no drive is mounted" in nas.script
+
+
+def test_folders_that_are_not_mounted_are_no_drives(nas: Nas) -> None:
+    nas.ini(mounted_only="yes")
+    nas.tick(code=1, errors=1)
+    assert "--drive" not in nas.script
+    facts = json.loads(nas.run("status", "--json").stdout)
+    assert facts["not_mounted"] == [str(nas.drive(1)), str(nas.drive(2))]
+
+
+def test_marks_that_cannot_be_read_choose_nothing(nas: Nas) -> None:
+    nas.tick()
+    (nas.state / "offline.json").write_text("{")
+    nas.tick(code=1, errors=1)
+    assert "--refuse 'no drive is chosen since the offline marks cannot be read'" in nas.script
+    (nas.state / "offline.json").unlink()
+    nas.tick()
+    assert f"--drive {nas.drive(1)}" in nas.script
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"active": 3}', '{"drives": null}'])
+def test_a_memory_that_cannot_be_read_is_begun_anew(nas: Nas, text: str) -> None:
+    nas.tick()
+    (nas.state / "state.json").write_text(text)
+    nas.tick()
+    nas.tick()
+    assert nas.log.count("starting without memory") == 1
+    assert f"--drive {nas.drive(1)}" in nas.script
+
+
+def test_a_hand_edit_holds_until_the_next_tick(nas: Nas) -> None:
+    nas.tick()
+    before = nas.script
+    (nas.base / "pm/receive_plot.sh").write_text(f"{before}# an edit\n")
+    assert "TODO receive script" in nas.run("check").stdout
+    nas.tick()
+    assert nas.script == before
+    assert nas.log.count("WARNING") == nas.log.count("was edited by hand") == 1
+
+
+def test_a_second_tick_exits_at_once(nas: Nas) -> None:
+    nas.tick()
+    with Lock(nas.state / "locks/run.lock"):
+        nas.tick()
+    assert "DEBUG Another run of drive_manager has been under way" in nas.log.splitlines()[-1]
+
+
+@pytest.mark.root
+def test_a_hanging_drive_costs_its_timeout_once_and_is_told_once(nas: Nas, tmp_path: Path) -> None:
+    hanging = Hanging(tmp_path / "mnt/drive3")
+    try:
+        nas.ini(mounted_only="yes", file_systems="fuse", look_timeout_s="1")
+        nas.tick(code=1, errors=1)
+        before = json.loads((nas.state / "state.json").read_text())["hung"]
+        assert list(before) == [str(hanging.point)]
+        nas.tick(code=1)
+        assert json.loads((nas.state / "state.json").read_text())["hung"] == before
+        assert nas.log.count("drive3 is not written to: it does not answer") == 1
+        hanging.answer()
+        child = before[str(hanging.point)]
+        wait_for(lambda: not alive(child["pid"], child["started"]), "the child to come back")
+        nas.tick(code=1)
+        assert json.loads((nas.state / "state.json").read_text())["hung"] == {}
+    finally:
+        hanging.end()
+
+
+def test_a_script_that_cannot_be_written_is_one_error(nas: Nas) -> None:
+    (nas.base / "pm").mkdir()
+    (nas.base / "pm/receive_plot.sh").mkdir()
+    nas.tick(code=1, errors=1)
+    nas.tick(code=1)
+    (nas.base / "pm/receive_plot.sh").rmdir()
+    nas.tick()
+    assert f"--drive {nas.drive(1)}" in nas.script
+
+
+def test_leftover_signs_go_and_live_ones_stay(nas: Nas) -> None:
+    nas.tick()
+    old, live = nas.sign("old.plot", nas.drive(1)), nas.sign("live.plot", nas.drive(2))
+    with Lock(drive_lock(nas.state, str(nas.drive(2)))):
+        nas.tick()
+        transfers = json.loads(nas.run("status", "--json").stdout)["transfers"]
+    assert not old.exists()
+    assert live.exists()
+    assert [(each["plot"], each["drive"]) for each in transfers] == [("live.plot", str(nas.drive(2)))]
+
+
+def _partial(folder: Path, name: str, *, pieces: int = 0) -> None:
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    partial = Partial(descriptor, name, 1000, "xxh3-128")
+    partial.prepare(0)
+    os.write(partial.fd, b"x" * 1000)
+    partial.record(["a" * 32] * pieces)
+    partial.close()
+    os.close(descriptor)
+
+
+def _let_pass(nas: Nas, days: float, *names: str) -> None:
+    """As if these had been seen unchanged for so many days longer."""
+    path = nas.state / "state.json"
+    memory = json.loads(path.read_text())
+    for key, wait in memory["waits"].items():
+        wait["age_s"] += days * 86400 if Path(key).name in names else 0
+    path.write_text(json.dumps(memory))
+
+
+def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
+    folder = nas.drive(1)
+    for name in ("old.plot", "young.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot"):
+        _partial(folder, name, pieces=int(name == "whole.plot"))
+    (folder / "lone.plot.tmp").unlink()
+    (folder / "busy.plot.tmp").unlink()
+    (folder / "foreign.plot.tmp").touch()
+    (folder / "foreign.plot2.pieces.tmp").write_text("of somebody else")
+    foreign = ["foreign.plot.tmp", "foreign.plot2.pieces.tmp"]
+    nas.tick()
+    _let_pass(nas, 8, "old.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot", "foreign.plot2")
+    _let_pass(nas, 6, "young.plot")
+    with Lock(state.plot_lock(nas.state, "taken.plot")), Lock(state.plot_lock(nas.state, "busy.plot")):
+        nas.tick()
+        nas.tick()
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "busy.plot.pieces.tmp",
+            *foreign,
+            "taken.plot.pieces.tmp",
+            "taken.plot.tmp",
+            "whole.plot.pieces.tmp",
+            "whole.plot.tmp",
+            "young.plot.pieces.tmp",
+            "young.plot.tmp",
+        ]
+    assert nas.log.count("whole.plot.tmp holds every byte") == 1
+    assert nas.log.count("Removed ") == 2
+    nas.tick()
+    left = {path.name for path in folder.iterdir()}
+    assert left.isdisjoint({"taken.plot.tmp", "busy.plot.pieces.tmp"})
+    assert left >= {*foreign, "whole.plot.tmp"}
+
+
+@pytest.mark.parametrize("days", [-3000, -80, 80])
+def test_a_wall_clock_that_jumps_sweeps_nothing(nas: Nas, days: float) -> None:
+    folder = nas.drive(1)
+    _partial(folder, "x.plot")
+    then = time.time() + days * 86400
+    os.utime(folder / "x.plot.tmp", (then, then))  # so it looks when the clock was set in between
+    nas.tick()
+    files = _written(nas.base / "pm")
+    nas.tick()
+    assert (folder / "x.plot.tmp").exists()
+    assert _written(nas.base / "pm") == files, "a quiet run writes nothing, also with a plot in flight"
+
+
+def test_nothing_is_swept_from_a_drive_that_is_being_written(nas: Nas) -> None:
+    _partial(nas.drive(1), "old.plot")
+    nas.tick()
+    _let_pass(nas, 8, "old.plot")
+    with Lock(drive_lock(nas.state, str(nas.drive(1)))):
+        nas.tick()
+    assert (nas.drive(1) / "old.plot.tmp").exists()
+
+
+def test_a_plot_that_goes_on_is_not_swept(nas: Nas) -> None:
+    _partial(nas.drive(1), "old.plot")
+    nas.tick()
+    _let_pass(nas, 8, "old.plot")
+    os.utime(nas.drive(1) / "old.plot.tmp", (1, 1))
+    nas.tick()
+    assert (nas.drive(1) / "old.plot.tmp").exists()
+
+
+REHEARSED: dict[str, tuple[tuple[str, ...], bool]] = {
+    "killed before it began": ((), True),
+    "killed in the stream": (("x.plot.tmp", "x.plot.pieces.tmp"), True),
+    "killed when it had its final name": (("x.plot", "x.plot.pieces.tmp"), True),
+    "somebody's file": (("x.plot.tmp", "x.plot.pieces.tmp", "notes.txt"), False),
+    "somebody's plot": (("x.plot.tmp", "x.plot.pieces.tmp", "y.plot"), False),
+    "somebody's part": (("y.plot.tmp",), False),
+}
+
+
+@pytest.mark.parametrize("case", REHEARSED)
+def test_what_a_killed_rehearsal_left_goes(nas: Nas, case: str) -> None:
+    names, goes = REHEARSED[case]
+    folder = nas.drive(2) / "plot_manager_test"
+    _partial(folder, "x.plot")
+    (folder / "x.plot").write_text("x")
+    for name in {path.name for path in folder.iterdir()} - set(names):
+        (folder / name).unlink()
+    for name in set(names) - {path.name for path in folder.iterdir()}:
+        (folder / name).write_text("x")
+    with Lock(nas.state / "locks/rehearsal.lock"):
+        nas.tick()
+        assert sorted(path.name for path in folder.iterdir()) == sorted(names), "a rehearsal is under way"
+    nas.tick()
+    assert folder.exists() is not goes
+    assert nas.log.count(f"Removed {folder}: a rehearsal") == goes
+    assert goes or sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+def test_offline_and_online(nas: Nas) -> None:
+    nas.tick()
+    first = str(nas.drive(1))
+    nas.sign("live.plot", nas.drive(1))
+    with Lock(drive_lock(nas.state, first)):
+        done = nas.run("offline", f"{first}/", "--why", "cable", "--wait", "0")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{first} is offline: no new plot is sent there",
+        "live.plot is still being written to it until it is done; see drive_manager status",
+    ]
+    assert f"--drive {first}" not in nas.script
+    assert "cable" in nas.run("status").stdout
+    assert "is offline already" in nas.run("offline", first).stdout
+    assert "is online again" in nas.run("online", first).stdout
+    assert f"--drive {first}" in nas.script
+    assert "is not offline" in nas.run("online", first).stdout
+
+
+def test_a_drive_that_is_none_cannot_be_taken_offline(nas: Nas) -> None:
+    done = nas.run("offline", "/mnt/nowhere")
+    assert done.returncode == 1
+    assert "/mnt/nowhere is not a drive of this NAS; its drives are:" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", [[], ["run"], ["offline", "{first}"], ["--test"]])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_dry_run_changes_nothing(nas: Nas, verb: list[str], before: bool) -> None:
+    words = [word.format(first=nas.drive(1)) for word in verb]
+    done = nas.run("--dry-run", *words) if before else nas.run(*words, "--dry-run")
+    assert done.returncode == 0, done
+    assert "would be" in done.stdout + done.stderr
+    left = [path.name for path in (nas.base / "pm").rglob("*") if path.is_file()]
+    assert left in ([], ["drive_manager.log"])
+
+
+def test_status_for_programs(nas: Nas) -> None:
+    (nas.drive(1) / "plot-k32-a.plot").touch()
+    nas.tick()
+    facts = json.loads(nas.run("--config", str(nas.base / "nas.ini"), "status", "--json").stdout)
+    assert [(each["mount"], each["plots"], each["state"]) for each in facts["drives"]] == [
+        (str(nas.drive(1)), 1, "active"),
+        (str(nas.drive(2)), 0, "spare"),
+    ]
+    room = facts["drives"][0]["room_for"]
+    assert facts["totals"]["plots"] == 1
+    assert facts["totals"]["plots_possible"] == 1 + room, "one disk below both folders counts once"
+    assert facts["active"] == [str(nas.drive(1))]
+
+
+def test_the_plot_size_is_learned_from_offers(nas: Nas) -> None:
+    nas.ini(plot_size="auto")
+    nas.tick()
+    unknown = json.loads(nas.run("status", "--json").stdout)
+    assert unknown["plot_size"] == 0
+    assert unknown["reckoned_size"] == 108_900_000_000
+    room = os.statvfs(nas.drive(1)).f_bavail * os.statvfs(nas.drive(1)).f_frsize
+    assert abs(unknown["totals"]["plots_possible"] - room // 108_900_000_000) <= 1
+    figures = f"2 drives, 0 plots now, {unknown['totals']['plots_possible']:,} possible in total"
+    for verb in ("status", "check"):
+        assert f"{figures} (for k32 plots of 108.9 GB)" in nas.run(verb).stdout
+    now = int(time.time())
+    offers = {"5000000": now - 60, "1000": now - 8 * 86400, "7000000": now}
+    (nas.state / "offers.json").write_text(json.dumps(offers))
+    assert json.loads(nas.run("status", "--json").stdout)["plot_size"] == 5_000_000
+
+
+def test_check_says_what_to_do(nas: Nas) -> None:
+    lines = nas.run("check").stdout.splitlines()
+    assert all(line.startswith(("OK   ", "TODO ")) for line in lines)
+    assert any(
+        line.startswith("TODO receive script") and "run `drive_manager` once" in line for line in lines
+    )
+    nas.tick()
+    found = {line["what"]: line["ok"] for line in json.loads(nas.run("check", "--json").stdout)}
+    wanted = {"Python", "config", "drives", "offline marks", "receive script", "netcat", "ports", "clock"}
+    wanted |= {"room", "packages"}
+    assert wanted <= found.keys()
+    assert all(found[name] for name in wanted - {"netcat"})
+
+
+def test_check_names_a_package_that_cannot_be_imported(nas: Nas) -> None:
+    (nas.base / "jinja2.py").write_text("raise ImportError('it was made for another Python')")
+    done = nas.run("check")  # the folder that a program is run in comes first in Python's path
+    assert done.returncode == 1
+    (line,) = (line for line in done.stdout.splitlines() if " packages: " in line)
+    assert line.startswith("TODO packages: jinja2 cannot be imported (it was made for another Python)")
+
+
+def test_check_reads_the_ports_once(nas: Nas) -> None:
+    nas.tick()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with (nas.base / "nas.ini").open("a") as file:
+            file.write(f"ports = {max(1024, port - 500)}-{min(65535, port + 500)}\n")
+        done, opened = _traced(nas, "check")
+    (line,) = (line for line in done.stdout.splitlines() if " ports: " in line)
+    assert line.startswith("OK   ports: ")
+    assert not line.startswith("OK   ports: 1001 of"), "one of them is taken"
+    assert opened.count("/proc/net/tcp") == 1
+
+
+@pytest.mark.root
+def test_mountinfo_is_read_once_however_many_drives_there_are(nas: Nas) -> None:
+    points = [nas.drive(number) for number in range(1, 6)]
+    for point in points:
+        subprocess.run(["mount", "-t", "tmpfs", "none", point], check=True)
+    try:
+        nas.ini(mounted_only="yes", file_systems="tmpfs")
+        nas.tick()
+        done, opened = _traced(nas)
+    finally:
+        for point in points:
+            subprocess.run(["umount", point], check=True)
+    assert done.returncode == 0
+    assert "Nothing changed: 5 drives" in nas.log.splitlines()[-1]
+    assert opened.count("/proc/self/mountinfo") == 1
+
+
+def _traced(nas: Nas, *words: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the program; also what it and its children opened."""
+    trace = nas.base / "trace"
+    command = [sys.executable, "-c", OPENED.format(trace=str(trace)), "--config", "nas.ini", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=nas.base)
+    return done, trace.read_text().splitlines()
+
+
+OPENED = """
+import sys
+seen = open({trace!r}, "w")
+def note(event, args):
+    if event == "open":
+        seen.write(str(args[0]) + "\\n")
+        seen.flush()
+sys.addaudithook(note)
+from drive_manager.cli import main
+sys.exit(main())
+"""
+
+
+def test_authorize(nas: Nas) -> None:
+    (nas.base / "key.pub").write_text(KEY)
+    done = nas.run("authorize", "key.pub")
+    assert done.stdout == f'restrict,command="{nas.base}/pm/receive_plot.sh" {KEY}'
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [(["nonsense"], "invalid choice"), (["--nonsense"], "unrecognized"), (["offline"], "required")],
+)
+def test_usage_faults(nas: Nas, args: list[str], said: str) -> None:
+    done = nas.run(*args)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_config_faults_are_all_told_and_nothing_is_done(nas: Nas) -> None:
+    nas.ini(active_drives="none", nonsense="1")
+    done = nas.run()
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert not (nas.base / "pm").exists()
+
+
+def test_a_rehearsal_sends_through_the_real_script_and_leaves_nothing(nas: Nas) -> None:
+    pytest.importorskip("xxhash")
+    nas.tick()
+    if any(
+        not line["ok"] for line in json.loads(nas.run("check", "--json").stdout) if line["what"] == "netcat"
+    ):
+        pytest.skip("no netcat is installed")
+    with Lock(drive_lock(nas.state, str(nas.drive(1)))), Lock(nas.state / "locks/run.lock"):
+        done = nas.run("--test")
+    assert done.returncode == 0, done.stderr
+    assert "Rehearsal passed: 10,000,000 bytes" in done.stderr
+    assert list(nas.drive(1).iterdir()) == []
+
+
+def test_a_rehearsal_without_a_script_says_what_to_do(nas: Nas) -> None:
+    done = nas.run("--test")
+    assert done.returncode == 1
+    assert "run `drive_manager` once" in done.stderr.splitlines()[-1]
+
+
+def test_each_verb_has_help(nas: Nas) -> None:
+    for verb in cli.VERBS:
+        done = nas.run(verb, "--help")
+        assert done.returncode == 0
+        assert "--config FILE" in done.stdout

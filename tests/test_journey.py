@@ -1,0 +1,194 @@
+"""The local copy goes only with proof: journeys to a real small NAS, and to NAS that lie or are too late."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import realplots
+from smallnas import SmallNas, lying_nas, pieces_of, plotter
+
+from manager_core import digest
+from manager_core.errors import ManagerError
+from manager_core.plots import State, examine
+from manager_core.wire import Refused
+from plot_manager.addresses import Addresses
+from plot_manager.errors import NasUnreachable, PlotterError, SourceChanged, StreamBroken
+from plot_manager.journey import Journey
+from plot_manager.nas import Session
+from plot_manager.outcome import End, Outcome, describe
+from plot_manager.settings import Nas
+
+SIZE = 1_000_000
+
+
+@pytest.fixture
+def plot(tmp_path: Path) -> Path:
+    (tmp_path / "plots").mkdir()
+    return realplots.fabricate_v1(tmp_path / "plots" / "plot-k32-a.plot", SIZE)
+
+
+def travel(plot: Path, nas: Nas, told: Callable[[int], None] = lambda _: None, **transfer: object) -> Outcome:
+    verdict = examine(plot)
+    assert verdict.state is State.COMPLETE
+    settings = plotter(plot.parent.parent, nas, **transfer).transfer
+    with Session(nas, 20) as session:
+        return Journey(session, verdict, settings, Addresses("box", ()), told).travel()
+
+
+def test_moved(plot: Path, tmp_path: Path) -> None:
+    nas, data, told = SmallNas(tmp_path / "nas"), plot.read_bytes(), []
+    outcome = travel(plot, nas.target(), told.append)  # type: ignore[arg-type]
+    assert (outcome.end, outcome.drive, outcome.streamed) == (End.MOVED, str(nas.drives[0]), SIZE)
+    assert not plot.exists()
+    assert (nas.drives[0] / plot.name).read_bytes() == data
+    assert told[-1] == SIZE
+    line = describe(plot, SIZE, outcome, "box")
+    assert line.startswith("plot-k32-a.plot moved: 1,000,000 bytes in ")
+    assert line.endswith(f" MB/s) to box:{nas.drives[0]}; local copy deleted")
+
+
+def test_was_there_already(plot: Path, tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path / "nas")
+    (nas.drives[0] / plot.name).write_bytes(plot.read_bytes())
+    outcome = travel(plot, nas.target())
+    assert (outcome.end, outcome.streamed) == (End.WAS_THERE, 0)
+    assert not plot.exists()
+    assert "was on box:" in describe(plot, SIZE, outcome, "box")
+    assert nas.names() == [plot.name]
+
+
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1])
+def test_conflict(plot: Path, tmp_path: Path, size: int) -> None:
+    nas = SmallNas(tmp_path / "nas")
+    realplots.fabricate_v1(nas.drives[0] / plot.name, size)
+    theirs, ours = (nas.drives[0] / plot.name).read_bytes(), plot.read_bytes()
+    outcome = travel(plot, nas.target())
+    assert isinstance(outcome.refused, Refused)
+    assert (outcome.end, outcome.refused.code) == (End.REFUSED, "conflict")
+    assert (plot.read_bytes(), (nas.drives[0] / plot.name).read_bytes()) == (ours, theirs)
+
+
+RIGHT = 'say("KEPT", size=heard_size, digest=RIGHT, drive="d")'
+BEGIN = 'heard_size = heard["size"]; say("HOLDS", pieces=[], drive="d"); hear()\n'
+AT_ONCE = 'say("KEPT", size=size, digest=RIGHT, drive="d")'
+LIES: dict[str, tuple[str, type[Exception]]] = {
+    "kept at once": ('size = heard["size"]; ' + AT_ONCE, NasUnreachable),
+    "kept instead of ready": (BEGIN + RIGHT, NasUnreachable),
+    "kept with another digest": (
+        BEGIN + 'take(); hear(); say("KEPT", size=heard_size, digest="0" * 32, drive="d")', NasUnreachable),
+    "kept with another size": (
+        BEGIN + 'take(); hear(); say("KEPT", size=heard_size - 1, digest=RIGHT, drive="d")', NasUnreachable),
+    "have with another digest": (
+        'size = heard["size"]; say("HAVE", size=size, digest="0" * 32, drive="d"); hear(); ' + AT_ONCE, NasUnreachable),
+    "have with another size": (
+        'say("HAVE", size=heard["size"] - 1, digest=RIGHT, drive="d"); hear(); say(heard["verb"])', NasUnreachable),
+    "holds pieces that are not ours": (
+        'size = heard["size"]; say("HOLDS", pieces=["0" * 32] * 9, drive="d"); hear(); ' + AT_ONCE, NasUnreachable),
+    "kept with the digest of nothing": (BEGIN + RIGHT.replace("RIGHT", "NOTHING"), NasUnreachable),
+    "kept what is not ours": (
+        'size = heard["size"]; say("HOLDS", pieces=["0" * 32], drive="d"); hear(); '
+        + AT_ONCE.replace("RIGHT", "FALSE"), NasUnreachable),
+    "damaged for ever": (
+        BEGIN + 'while True: take(); hear(); say("DAMAGED", piece=0); hear()', StreamBroken),
+    "damaged beyond the end": (BEGIN + 'take(); hear(); say("DAMAGED", piece=7)', NasUnreachable),
+    "garbage": ('print("garbage", flush=True); time.sleep(1)', ManagerError),
+    "gone": ("sys.exit(1)", ManagerError),
+    "gone in mid-stream": (BEGIN + "take(lambda: os._exit(1))", ManagerError),
+    "of another transfer": (
+        BEGIN + 'take(); hear(); heard["transfer"] = "other"; say("KEPT", size=heard_size, digest=RIGHT, drive="d")',
+        ManagerError),
+    "silence": ("time.sleep(2)", ManagerError),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("play", "fault"), LIES.values(), ids=LIES)
+def test_no_lie_deletes_a_plot(plot: Path, tmp_path: Path, play: str, fault: type[Exception]) -> None:
+    data = plot.read_bytes()
+    right = digest.of_pieces(pieces_of(data), "xxh3-128")
+    digests = {
+        "NOTHING": digest.of_pieces((), "xxh3-128"),
+        "FALSE": digest.of_pieces(("0" * 32,), "xxh3-128"),
+    }
+    nas = lying_nas(tmp_path / "liar.py", play, RIGHT=right, **digests)
+    with pytest.raises(fault) as caught:
+        travel(plot, nas, idle_timeout_s=1, attempts=2)
+    assert plot.read_bytes() == data
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_nas_without_the_lie_is_believed(plot: Path, tmp_path: Path) -> None:
+    right = digest.of_pieces(pieces_of(plot.read_bytes()), "xxh3-128")
+    nas = lying_nas(tmp_path / "honest.py", BEGIN + f"take(); hear(); {RIGHT}", RIGHT=right)
+    assert travel(plot, nas).end is End.MOVED
+    assert not plot.exists()
+
+
+REPLACE = """
+def during():
+    new = PLOT.with_name("new")
+    new.write_bytes(bytes(heard_size))
+    new.rename(PLOT)
+"""
+MEANWHILE: dict[str, tuple[str, str]] = {
+    "replaced": (REPLACE, "changed while it was being sent"),
+    "replaced, same time": (
+        REPLACE.replace("new.rename", "os.utime(new, ns=(5, PLOT.stat().st_mtime_ns)); new.rename"),
+        "changed while it was being sent"),
+    "grown": ('def during():\n with PLOT.open("ab") as file: file.write(b"x")\n', "changed while it was being sent"),
+    "touched": ("def during(): os.utime(PLOT)\n", "changed while it was being sent"),
+    "deleted": ("def during(): PLOT.unlink()\n", "changed while it was being sent"),
+    "renamed": ('def during(): PLOT.rename(PLOT.with_name("b.plot"))\n', "changed while it was being sent"),
+    "a link": ('def during(): PLOT.rename(PLOT.with_name("b.plot")); PLOT.symlink_to("b.plot")\n', "changed while"),
+    "opened for writing": (
+        'def during(): global kept_open; kept_open = PLOT.open("r+b")\n', "a program has the plot open for writing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("during", "why"), MEANWHILE.values(), ids=MEANWHILE)
+@pytest.mark.parametrize("answer", ["KEPT", "HAVE"])
+def test_a_source_that_changed_meanwhile_is_not_deleted(
+    plot: Path, tmp_path: Path, during: str, why: str, answer: str
+) -> None:
+    right = digest.of_pieces(pieces_of(plot.read_bytes()), "xxh3-128")
+    play = f"from pathlib import Path; PLOT = Path(PLOT)\nheard_size = heard['size']\n{during}\n"
+    if answer == "KEPT":
+        play += f"{BEGIN}take(during); hear()\n{RIGHT}\nhear()"
+    else:
+        play += 'during(); say("HAVE", size=heard_size, digest=RIGHT, drive="d"); hear()'
+    nas = lying_nas(tmp_path / "nas.py", play, RIGHT=right, PLOT=str(plot))
+    before = plot.stat().st_ino
+    with pytest.raises(PlotterError, match=why):
+        travel(plot, nas)
+    left = {path.name: path.lstat().st_ino for path in plot.parent.iterdir()}
+    if "unlink" in during:
+        assert left == {}
+    elif "new" in during:
+        assert left[plot.name] != before, "the new file stays"
+    else:
+        assert before in left.values()
+
+
+def test_a_plot_that_changed_before_it_was_offered(plot: Path, tmp_path: Path) -> None:
+    verdict, nas = examine(plot), SmallNas(tmp_path / "nas").target()
+    os.utime(plot, ns=(5, 5))
+    with Session(nas, 20) as session, pytest.raises(SourceChanged, match="looked at again in the next run"):
+        Journey(
+            session, verdict, plotter(tmp_path, nas).transfer, Addresses("box", ()), lambda _: None
+        ).travel()
+    assert plot.exists()
+
+
+def test_an_address_that_nobody_knows(plot: Path, tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path / "nas").target()
+    with Session(nas, 20) as session, pytest.raises(PlotterError, match=r"nas\.invalid .*check `addresses`"):
+        Journey(
+            session,
+            examine(plot),
+            plotter(tmp_path, nas).transfer,
+            Addresses("box", ("nas.invalid",)),
+            lambda _: None,
+        ).travel()
+    assert plot.exists()

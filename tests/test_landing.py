@@ -1,0 +1,119 @@
+"""Whose fault it is when a plot cannot land: the drive's, the plotter's, a neighbour's; and what follows from that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from realplots import fabricate_v1
+from rig.waits import wait_for
+from smallnas import Caller, SmallNas, offer, pieces_of, plotter, sent
+
+from drive_manager import marks, memory
+from drive_manager.landing import first_difference
+from drive_manager.netcat import is_backed_up, listening_inodes, socket_inodes
+from drive_manager.partial import Partial
+from manager_core import digest
+from manager_core.wire import Holds, Kept, Ready, Refused, Send
+from plot_manager.round import Round
+
+DATA = os.urandom(3_000_000)
+OFFER = offer(DATA)
+NAME = OFFER.name
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> SmallNas:
+    return SmallNas(tmp_path, ini={"receive": {"idle_timeout_s": "3", "drive_timeout_s": "60"}})
+
+
+def pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "first"),
+    [("ab", "ab", None), ("ab", "ax", 1), ("xb", "ab", 0), ("a", "ab", 1), ("ab", "a", 1), ("", "", 0)],
+)
+def test_first_difference(own: str, theirs: str, first: int | None) -> None:
+    assert first_difference(own, theirs, 2 * digest.PIECE_BYTES) == first
+
+
+def test_a_final_file_on_a_drive_set_aside_proves_nothing(tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path, drives=2)
+    (nas.drives[0] / NAME).write_bytes(DATA)
+    marks.set_aside(nas.state, str(nas.drives[0]), "", "fsync failed", "2026-01-01")
+    nas.tick()
+    with Caller(nas.script) as caller:
+        refused = caller.ask(OFFER, Refused)
+    assert (refused.code, "set aside: fsync failed" in refused.why) == ("failed", True)
+
+
+def test_a_name_that_could_not_be_synced_is_taken_back(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    only_a_path = os.open(tmp_path, os.O_PATH)  # everything works relative to it but fsync
+    partial = Partial(folder, NAME, len(DATA), "xxh3-128")
+    partial.prepare(0)
+    os.write(partial.fd, DATA)
+    os.dup2(only_a_path, folder)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        partial.publish()
+    assert not (tmp_path / NAME).exists(), "it would be found, and believed after a second fsync"
+    partial.close()
+    os.close(folder)
+    os.close(only_a_path)
+
+
+def test_a_neighbour_who_removes_the_tmp_does_not_cost_the_drive(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        (nas.drives[0] / f"{NAME}.tmp").unlink()
+        assert caller.ask(sent(DATA, OFFER), Refused).code == "failed"
+    assert marks.read(nas.state) == {}
+
+
+@pytest.fixture
+def without_inodes(tmp_path: Path) -> Iterator[SmallNas]:
+    """Two drives; the first has room and no inode for another file."""
+    nas = SmallNas(tmp_path, drives=2)
+    point = nas.drives[0]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=1", "tmpfs", point], check=True)
+    try:
+        nas.tick()
+        yield nas
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+@pytest.mark.root
+def test_a_drive_without_inodes_hands_its_plots_to_the_next(without_inodes: SmallNas, tmp_path: Path) -> None:
+    settings = plotter(tmp_path / "p", without_inodes.target())
+    fabricate_v1(tmp_path / "p" / "plots" / NAME, 1_000_000)
+    Round(settings).run()
+    assert (without_inodes.drives[1] / NAME).exists()
+    assert memory.ran_out_of_space(without_inodes.state) == {str(without_inodes.drives[0])}
+    assert marks.read(without_inodes.state) == {}, "a full drive is not a broken one"
+
+
+def test_a_slow_drive_is_not_a_silent_plotter(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        ready = caller.ask(Send("t", 0, ""), Ready)
+        netcat = next(pid for pid in pids() if socket_inodes(pid) & listening_inodes(ready.port))
+        with socket.create_connection((ready.address, ready.port), 5) as link:
+            os.kill(netcat, signal.SIGSTOP)  # as if its drive took nothing
+            link.sendall(DATA[:100_000])
+            wait_for(lambda: is_backed_up(ready.port), "bytes that netcat does not take")
+            stopped = time.monotonic()
+            wait_for(lambda: time.monotonic() - stopped > 7, "twice idle_timeout_s to pass")
+            os.kill(netcat, signal.SIGCONT)
+            link.sendall(DATA[100_000:])
+        caller.say(sent(DATA, OFFER))
+        assert caller.hear(Kept).digest == digest.of_pieces(pieces_of(DATA), "xxh3-128")

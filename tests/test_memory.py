@@ -1,0 +1,105 @@
+"""What receivers remember for each other: sizes offered and conflicts, in files that may be lost at any time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from drive_manager import memory
+from manager_core.locks import Lock
+
+DAY = 86400
+
+
+def test_sizes_of_the_last_seven_days_smallest_first(tmp_path: Path) -> None:
+    for size in (300, 20, 1000):
+        memory.remember_offer(tmp_path, size)
+    now = time.time()
+    assert memory.sizes_offered(tmp_path, now) == (20, 300, 1000)
+    assert memory.sizes_offered(tmp_path, now + 6.9 * DAY) == (20, 300, 1000)
+    assert memory.sizes_offered(tmp_path, now + 7.1 * DAY) == ()
+
+
+def test_a_size_is_written_once_an_hour(tmp_path: Path) -> None:
+    file = tmp_path / memory.OFFERS
+    now = int(time.time())
+    for known, written in ((now - 3000, False), (now - 4000, True), (now + 4000, True), ("x", True)):
+        file.write_text(json.dumps({"5": known}))
+        memory.remember_offer(tmp_path, 5)
+        assert (json.loads(file.read_text())["5"] != known) is written, known
+
+
+def test_what_no_longer_counts_is_dropped(tmp_path: Path) -> None:
+    file = tmp_path / memory.OFFERS
+    now = int(time.time())
+    file.write_text(json.dumps({"1": now - 8 * DAY, "2": now - 6 * DAY, "3": "nonsense"}))
+    memory.remember_offer(tmp_path, 4)
+    assert sorted(json.loads(file.read_text())) == ["2", "4"]
+
+
+OFFERED, FINAL = (100, 1_616_179_801_830_000_000), (100, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "offered", "final", "known"),
+    [
+        ("a.plot", OFFERED, FINAL, True),
+        ("b.plot", OFFERED, FINAL, False),
+        ("a.plot", (101, OFFERED[1]), FINAL, False),
+        ("a.plot", (100, OFFERED[1] + 1), FINAL, False),
+        ("a.plot", OFFERED, (101, 5), False),
+        ("a.plot", OFFERED, (100, 6), False),
+        ("a.plot", FINAL, OFFERED, False),
+    ],
+)
+def test_a_conflict_counts_for_just_these_two_files(
+    tmp_path: Path, name: str, offered: tuple[int, int], final: tuple[int, int], known: bool
+) -> None:
+    assert not memory.is_conflict(tmp_path, name, offered, final)
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    assert memory.is_conflict(tmp_path, name, offered, final) is known
+
+
+def test_the_newest_conflict_of_a_name_counts(tmp_path: Path) -> None:
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, (100, 6))
+    assert not memory.is_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    assert memory.is_conflict(tmp_path, "a.plot", OFFERED, (100, 6))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"5": null}', '{"²": 1}', '{"a.plot": 7}', "\xff"])
+def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path: Path, text: str) -> None:
+    for name in (memory.OFFERS, memory.CONFLICTS):
+        (tmp_path / name).write_text(text, encoding="latin-1")
+    assert memory.sizes_offered(tmp_path, time.time()) == ()
+    assert not memory.is_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    memory.remember_offer(tmp_path, 5)
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    assert memory.sizes_offered(tmp_path, time.time()) == (5,)
+    assert memory.is_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+
+
+def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / memory.OFFERS).mkdir()
+    memory.remember_offer(tmp_path, 5)
+    assert [record.levelno for record in caplog.records if "cannot be written" in record.message] == [
+        logging.WARNING
+    ]
+
+
+def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:
+    file = tmp_path / memory.OFFERS
+    now = int(time.time())
+    file.write_text(json.dumps({str(size): now for size in range(2000)}))
+    memory.remember_offer(tmp_path, 5000)
+    assert len(json.loads(file.read_text())) == memory.ENTRIES
+    assert 5000 in memory.sizes_offered(tmp_path, now)
+
+
+def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:
+    memory.remember_offer(tmp_path, 5)
+    assert Lock(tmp_path / "locks" / "offers.lock").take()

@@ -1,0 +1,253 @@
+"""A plot in flight on a real folder: what of it can be relied on, and that publishing never overwrites."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from smallnas import PIECE, folder_open, pieces_of, sidecar_header
+
+from drive_manager.errors import DriveFault
+from drive_manager.partial import AlreadyThere, InTheWay, Partial, read_sidecar, rename_new
+
+NAME = "plot-k32-a.plot"
+SIDE = NAME + ".pieces.tmp"
+TMP = NAME + ".tmp"
+DATA = os.urandom(5000)
+WHOLE = pieces_of(DATA)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    with folder_open(tmp_path) as fd:
+        yield fd
+
+
+def begun(folder: int, data: bytes = DATA, size: int = 0) -> Partial:
+    """A plot in flight with these bytes, all of its whole pieces held."""
+    partial = Partial(folder, NAME, size or len(data), "xxh3-128")
+    assert partial.load() is False
+    partial.prepare(0)
+    assert os.write(partial.fd, data) == len(data)
+    partial.record(pieces_of(data)[: len(data) // PIECE if size > len(data) else None])
+    return partial
+
+
+def loaded(folder: int, size: int = len(DATA), kind: str = "xxh3-128") -> list[str]:
+    """What a new receiver holds."""
+    partial = Partial(folder, NAME, size, kind)
+    assert partial.load() is True
+    partial.close()
+    return partial.held
+
+
+def test_from_nothing_to_its_final_name(folder: int, tmp_path: Path) -> None:
+    partial = begun(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SIDE, TMP]
+    assert loaded(folder) == list(WHOLE)
+    partial.publish()
+    partial.close()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
+def test_room_is_reserved_and_the_size_is_what_arrived(folder: int, tmp_path: Path) -> None:
+    partial = Partial(folder, NAME, 1 << 20, "xxh3-128")
+    partial.prepare(0)
+    facts = (tmp_path / TMP).stat()
+    assert facts.st_size == 0
+    assert facts.st_blocks * 512 >= 1 << 20
+    assert read_sidecar(folder, NAME) is not None, "from its first byte on it is known as ours"
+    partial.close()
+
+
+@pytest.mark.root
+def test_no_room_is_told_before_a_byte_is_sent(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)], check=True)
+    try:
+        with folder_open(tmp_path) as fd:
+            partial = Partial(fd, NAME, 2 << 20, "xxh3-128")
+            with pytest.raises(OSError, match="No space") as caught:
+                partial.prepare(0)
+            assert caught.value.errno == errno.ENOSPC
+            partial.destroy()
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "short": lambda tmp: os.truncate(tmp, len(DATA) - 1),
+    "empty": lambda tmp: os.truncate(tmp, 0),
+    "sparse": lambda tmp: (os.truncate(tmp, 0), os.truncate(tmp, len(DATA))),
+    "one bit": lambda tmp: tmp.write_bytes(bytes([DATA[0] ^ 1]) + DATA[1:]),
+    "replaced": lambda tmp: (tmp.with_name("new").write_bytes(DATA), tmp.with_name("new").rename(tmp)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_plot_in_flight_that_changed_is_not_relied_on(
+    folder: int, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    begun(folder).close()
+    change(tmp_path / TMP)
+    assert loaded(folder) == []
+
+
+@pytest.mark.parametrize(("size", "kind"), [(4999, "xxh3-128"), (5001, "xxh3-128"), (5000, "blake3")])
+def test_another_offer_of_the_name_begins_anew(folder: int, tmp_path: Path, size: int, kind: str) -> None:
+    begun(folder).close()
+    partial = Partial(folder, NAME, size, kind)
+    assert partial.load() is True
+    assert partial.held == []
+    partial.prepare(0)
+    assert (tmp_path / TMP).stat().st_size == 0
+    sidecar = read_sidecar(folder, NAME)
+    assert sidecar is not None
+    assert (sidecar.header.size, sidecar.header.digest, sidecar.pieces) == (size, kind, ())
+    partial.close()
+
+
+@pytest.mark.parametrize(
+    "side", [None, b"", b"no json\n", b"{}\n", sidecar_header(NAME, 5000, 1).encode()[:-1]]
+)
+def test_a_file_that_is_not_ours_stays(folder: int, tmp_path: Path, side: bytes | None) -> None:
+    (tmp_path / TMP).write_bytes(b"somebody's only copy")
+    if side is not None:
+        (tmp_path / SIDE).write_bytes(side)
+    with pytest.raises(InTheWay, match=r"plot-k32-a\.plot\.tmp .*move it away"):
+        Partial(folder, NAME, 5000, "xxh3-128").load()
+    assert (tmp_path / TMP).read_bytes() == b"somebody's only copy"
+
+
+def test_links_are_not_followed(folder: int, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    for name in (TMP, SIDE):
+        (tmp_path / name).symlink_to(outside)
+        with pytest.raises(OSError, match="symbolic"):
+            Partial(folder, NAME, 5000, "xxh3-128").load()
+        (tmp_path / name).unlink()
+    assert outside.read_bytes() == b"precious"
+
+
+def test_leftovers_of_a_kill_between_two_steps_need_no_hand(folder: int, tmp_path: Path) -> None:
+    for left in ([TMP], [SIDE], [TMP, SIDE]):  # empty: made, and nothing written yet
+        for name in left:
+            (tmp_path / name).touch()
+        partial = Partial(folder, NAME, 5000, "xxh3-128")
+        partial.load()
+        partial.prepare(0)
+        partial.destroy()
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / SIDE).write_text(sidecar_header(NAME, 5000, 1) + WHOLE[0] + "\n")  # destroyed by half
+    assert loaded(folder) == []
+
+
+def test_a_sidecar_cut_anywhere_promises_no_more_than_it_says(folder: int, tmp_path: Path) -> None:
+    pieces = [f"{number:032x}" for number in range(3)]
+    text = sidecar_header(NAME, 3 * PIECE, 7) + "".join(f"{piece}\n" for piece in pieces)
+    head = len(sidecar_header(NAME, 3 * PIECE, 7))
+    for length in range(len(text) + 1):
+        (tmp_path / SIDE).write_text(text[:length])
+        sidecar = read_sidecar(folder, NAME)
+        if length < head:
+            assert sidecar is None
+            continue
+        assert sidecar is not None
+        assert list(sidecar.pieces) == pieces[: (length - head) // 33]
+    (tmp_path / SIDE).write_text(text + "9" * 32 + "\n")
+    sidecar = read_sidecar(folder, NAME)
+    assert sidecar is not None
+    assert len(sidecar.pieces) == 3, "no more pieces than the plot has"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("size", "5000"), ("size", 5e3), ("size", -1), ("size", 0), ("size", True), ("size", 1 << 60), ("size", None),
+     ("name", 5), ("digest", []), ("inode", "7")],
+)  # fmt: skip
+def test_a_sidecar_with_values_of_a_wrong_kind_is_none(
+    folder: int, tmp_path: Path, field: str, value: object
+) -> None:
+    values = {"name": NAME, "size": 5000, "inode": 7, "kind": "xxh3-128"}
+    values["kind" if field == "digest" else field] = value  # type: ignore[assignment]
+    (tmp_path / SIDE).write_text(sidecar_header(**values))  # type: ignore[arg-type]
+    assert read_sidecar(folder, NAME) is None
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300) | st.text(st.sampled_from('[{"0a,:}]\n'), max_size=300).map(str.encode))
+def test_any_sidecar_can_be_read(folder: int, tmp_path: Path, text: bytes) -> None:
+    (tmp_path / SIDE).write_bytes(text)
+    assert read_sidecar(folder, NAME) is None
+    (tmp_path / SIDE).write_bytes(b"[" * 100_000 + b"\n")
+    assert read_sidecar(folder, NAME) is None
+
+
+def test_resume_cuts_back_to_what_is_held(folder: int, tmp_path: Path) -> None:
+    size = 2 * PIECE + 1000
+    data = os.urandom(1 << 20) * 128 + os.urandom(500)  # broke off in mid-piece
+    begun(folder, data, size).close()
+    partial = Partial(folder, NAME, size, "xxh3-128")
+    assert partial.load()
+    assert partial.held == list(pieces_of(data)[:2])
+    partial.prepare(1)
+    sidecar = read_sidecar(folder, NAME)
+    assert sidecar is not None
+    assert sidecar.pieces == pieces_of(data)[:1]
+    assert partial.held == list(sidecar.pieces)
+    assert (tmp_path / TMP).stat().st_size == PIECE
+    assert os.lseek(partial.fd, 0, os.SEEK_CUR) == PIECE, "netcat writes from here on"
+    partial.close()
+    os.truncate(tmp_path / TMP, PIECE - 1)
+    assert loaded(folder, size) == []
+
+
+def test_a_hole_before_the_last_piece_is_found(folder: int, tmp_path: Path) -> None:
+    data = os.urandom(1 << 20) * 64 + b"the last piece"
+    begun(folder, data).close()
+    assert loaded(folder, len(data)) == list(pieces_of(data))
+    hole = ["fallocate", "--punch-hole", "--offset", "4096", "--length", "65536", str(tmp_path / TMP)]
+    subprocess.run(hole, check=True)
+    assert loaded(folder, len(data)) == [], "the last piece alone proves nothing of it"
+
+
+def test_publish_never_overwrites(folder: int, tmp_path: Path) -> None:
+    partial = begun(folder)
+    (tmp_path / NAME).write_bytes(b"there first")
+    with pytest.raises(AlreadyThere):
+        partial.publish()
+    assert (tmp_path / NAME).read_bytes() == b"there first"
+    assert (tmp_path / TMP).read_bytes() == DATA
+    partial.close()
+
+
+def test_what_is_published_is_what_was_received(folder: int, tmp_path: Path) -> None:
+    partial = begun(folder)
+    (tmp_path / TMP).rename(tmp_path / "aside")
+    (tmp_path / TMP).write_bytes(DATA)
+    with pytest.raises(DriveFault, match="replaced"):
+        partial.publish()
+    assert not (tmp_path / NAME).exists()
+    partial.close()
+
+
+def test_rename_tells_other_errors(folder: int) -> None:
+    with pytest.raises(FileNotFoundError):
+        rename_new(folder, "nothing", NAME)
+
+
+def test_destroy_leaves_others_alone(folder: int, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"final")
+    (tmp_path / "b.plot.tmp").write_bytes(b"another")
+    partial = begun(folder)
+    partial.destroy()
+    partial.destroy()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.plot.tmp", NAME]

@@ -1,0 +1,141 @@
+"""Which drive a plot goes to (a table), and that a drive is really taken while it does."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from smallnas import SmallNas, offer
+
+from drive_manager import place
+from drive_manager.apart import Link
+from drive_manager.drives import Drive
+from drive_manager.search import Found, Spot
+from drive_manager.voice import Refusal, Voice
+from manager_core.locks import is_free
+
+SIZE = 100
+
+
+@pytest.fixture
+def voice() -> Iterator[Voice]:
+    ours, theirs = socket.socketpair()
+    yield Voice(Link(ours), offer(b"x" * SIZE))
+    ours.close()
+    theirs.close()
+
+
+def spots(text: str) -> Found:
+    """`a:100 b:50+20`: drive a with room for 100, b with room for 50 and 20 bytes of the plot held."""
+    found = []
+    for word in text.split():
+        mount, _, numbers = word.partition(":")
+        room, _, held = numbers.partition("+")
+        found.append(Spot(Drive(mount, "8:1", "/dev/x", "ext4"), int(room), int(held or 0)))
+    return Found((), tuple(found), (), ("c: set aside: EIO",))
+
+
+@pytest.mark.parametrize(
+    ("text", "writing", "at_once", "tried"),
+    [
+        ("a:100 b:100", "", 1, "a b"),  # the first of the script
+        ("a:99 b:100", "", 1, "b"),  # kept until full
+        ("a:100 b:100", "a", 2, "b"),  # the next only while the first is being written
+        ("a:100 b:100 c:100", "b", 4, "a c"),
+        ("a:100 b:100+20", "", 1, "b a"),  # a resume asks its own drive first
+        ("a:100+10 b:100+20", "", 1, "b a"),
+        ("a:100 b:99+20", "", 1, "a"),  # its own drive has no room for the rest: begun anew elsewhere
+        ("a:100+0 b:100", "", 4, "a b"),
+        ("a:100 b:100+20", "a", 2, "b"),
+        ("a:5000 b:100", "", 1, "a b"),
+    ],
+)
+def test_drives_to_try(text: str, writing: str, at_once: int, tried: str) -> None:
+    chosen = place.choose(spots(text), frozenset(writing.split()), at_once, SIZE)
+    assert [spot.drive.mount for spot in chosen] == tried.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "writing", "at_once", "code", "why"),
+    [
+        ("", "", 1, "full", "no drive can be written: c: set aside: EIO; run `drive_manager status`"),
+        ("a:99 b:7", "", 1, "full", "no drive has room for 100 bytes (most: 99 on a); add a drive"),
+        ("a:99", "a", 4, "full", "no drive has room"),  # waiting would not help
+        ("a:100 b:100", "a", 1, "busy", "1 of at most 1 drives are being written (a)"),
+        ("a:100 b:100", "a b", 4, "busy", "2 of at most 4 drives"),
+        ("a:100 b:99", "a", 4, "busy", "1 of at most 4 drives"),
+        ("a:100 b:100+20", "b", 4, "busy", "b, which holds a part of it, is being written"),
+        ("a:100 b:0+20", "b", 4, "busy", "b, which holds a part of it"),
+    ],
+)
+def test_refusals(text: str, writing: str, at_once: int, code: str, why: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        place.choose(spots(text), frozenset(writing.split()), at_once, SIZE)
+    assert caught.value.code == code
+    assert str(caught.value).startswith(why)
+    assert caught.value.retry_after_s == (place.BUSY_RETRY_S if code == "busy" else place.FULL_RETRY_S)
+
+
+def test_a_script_that_names_no_drive() -> None:
+    with pytest.raises(Refusal, match="the receive script names none"):
+        place.choose(Found((), (), (), ()), frozenset(), 1, SIZE)
+
+
+def of(nas: SmallNas, room: int = SIZE) -> Found:
+    return Found((), tuple(Spot(Drive(str(d), "8:1", str(d), "folder"), room, 0) for d in nas.drives), (), ())
+
+
+def test_a_drive_is_taken_for_one_plot_at_a_time(tmp_path: Path, voice: Voice) -> None:
+    nas = SmallNas(tmp_path, drives=2)
+    allowed = [str(drive) for drive in nas.drives]
+    locks = [place.drive_lock(nas.state, mount) for mount in allowed]
+    with place.taken(voice, of(nas), allowed, 4, SIZE, nas.settings) as first:
+        assert first.mount == allowed[0]
+        assert os.path.samestat(os.fstat(first.folder), nas.drives[0].stat())
+        assert [is_free(lock) for lock in locks] == [False, True]
+        with place.taken(voice, of(nas), allowed, 4, SIZE, nas.settings) as second:
+            assert second.mount == allowed[1]
+            with (
+                pytest.raises(Refusal, match="2 of at most 4"),
+                place.taken(voice, of(nas), allowed, 4, SIZE, nas.settings),
+            ):
+                pytest.fail("both are taken")
+        with (
+            pytest.raises(Refusal, match="1 of at most 1"),
+            place.taken(voice, of(nas), allowed, 1, SIZE, nas.settings),
+        ):
+            pytest.fail("one at once")
+    assert all(is_free(lock) for lock in locks)
+    assert is_free(nas.state / "locks" / "choose.lock")
+
+
+def test_a_drive_that_cannot_be_opened_is_not_kept(tmp_path: Path, voice: Voice) -> None:
+    nas = SmallNas(tmp_path)
+    found, mount = of(nas), str(nas.drives[0])
+    nas.drives[0].rmdir()
+    with pytest.raises(FileNotFoundError), place.taken(voice, found, [mount], 1, SIZE, nas.settings):
+        pytest.fail("it is gone")
+    assert is_free(place.drive_lock(nas.state, mount))
+
+
+def test_the_visible_file(tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path)
+    path = nas.settings.files.remote_transfer_is_active / "a.plot"
+    with place.visible(nas.settings, "a.plot", "/mnt/d1", "10.0.0.7"):
+        facts = dict(line.split(": ", 1) for line in path.read_text().splitlines())
+        assert list(facts) == ["plot", "drive", "plotter", "pid", "since"]
+        assert facts["drive"] == "/mnt/d1"
+    assert not path.exists()
+
+
+def test_a_visible_file_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nas = SmallNas(tmp_path)
+    nas.settings.files.remote_transfer_is_active.parent.mkdir(exist_ok=True)
+    nas.settings.files.remote_transfer_is_active.touch()
+    with place.visible(nas.settings, "a.plot", "/mnt/d1", "10.0.0.7"):
+        assert "cannot be written" in caplog.text

@@ -1,0 +1,87 @@
+"""The last look before an offer, with real owners and real file attributes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rig.drives import Drive
+
+from plot_manager import ready
+
+NOBODY = 61009
+AS_NOBODY = """
+import os, pathlib, sys
+sys.path[:0] = sys.argv[2].split(":")
+from plot_manager import ready
+os.setuid(int(sys.argv[3]))
+print(ready.undeletable(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def plot(tmp_path: Path) -> Path:
+    folder = tmp_path / "plots"
+    folder.mkdir()
+    (folder / "a.plot").write_bytes(b"x")
+    return folder / "a.plot"
+
+
+def as_nobody(plot: Path) -> str:
+    """What `undeletable` says to another user."""
+    for folder in plot.parents[1:-1]:  # pytest's own are for its user alone
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    command = [sys.executable, "-c", AS_NOBODY, str(plot), ":".join(sys.path), str(NOBODY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_plot_that_may_go(plot: Path) -> None:
+    assert ready.undeletable(plot) is None
+    assert not ready.has_writer(plot)
+    with plot.open("ab"):
+        assert ready.has_writer(plot)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("mode", "owner", "said"),
+    [
+        (0o755, 0, "this user may not delete in "),
+        (0o777, 0, "None"),
+        (0o1777, 0, "is sticky and the plot belongs to another user"),
+        (0o1777, NOBODY, "None"),
+    ],
+)
+def test_by_owner_and_mode(plot: Path, mode: int, owner: int, said: str) -> None:
+    plot.parent.chmod(mode)
+    os.chown(plot, owner, owner)
+    assert said in as_nobody(plot)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("flag", "of", "said"),
+    [("a", "folder", "is append-only"), ("i", "plot", "is immutable"), ("a", "plot", "is append-only")],
+)
+def test_by_attributes(make_drive: Callable[..., Drive], flag: str, of: str, said: str) -> None:
+    drive = make_drive()
+    plot = drive.mount / "a.plot"
+    plot.write_bytes(b"x")
+    what = plot if of == "plot" else drive.mount
+    subprocess.run(["chattr", f"+{flag}", what], check=True)
+    try:
+        kept = ready.undeletable(plot)
+        assert kept is not None
+        assert (kept.what, kept.why) == (what, f"{what} {said}, see chattr(1)")
+        with pytest.raises(PermissionError):
+            plot.unlink()
+    finally:
+        subprocess.run(["chattr", f"-{flag}", what], check=True)
+    assert ready.undeletable(plot) is None
