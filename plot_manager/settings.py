@@ -186,9 +186,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
     :raises manager_core.settings.SettingsError: with every fault, one line each
     """
     loaded = settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ)
-    keep_apart(
-        loaded, os.path.abspath
-    )  # by their names: a run must not touch a drive before it holds its lock
+    # By their names: a run must not touch a drive, which may hang, before it holds its lock.
+    keep_apart(loaded, os.path.abspath)
     return with_key(loaded)
 
 

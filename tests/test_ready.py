@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import realplots
+from playnas import nas_that, offered
 from rig.drives import Drive
+from smallnas import plotter
 
 from plot_manager import ready
+from plot_manager.round import Round
 
 NOBODY = 61009
 AS_NOBODY = """
@@ -85,3 +91,24 @@ def test_by_attributes(make_drive: Callable[..., Drive], flag: str, of: str, sai
     finally:
         subprocess.run(["chattr", f"-{flag}", what], check=True)
     assert ready.undeletable(plot) is None
+
+
+@pytest.mark.root
+def test_what_cannot_be_deleted_is_not_sent_and_told_once(
+    tmp_path: Path, make_drive: Callable[..., Drive], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    drive = make_drive()
+    settings = plotter(tmp_path, nas_that(tmp_path, "x", "keep()", tmp_path / "notes"))
+    settings = replace(settings, plots=replace(settings.plots, folders=(drive.mount,)))
+    kept, other = (realplots.fabricate_v1(drive.mount / f"{name}.plot", 100_000) for name in "ab")
+    subprocess.run(["chattr", "+i", kept], check=True)
+    try:
+        codes = [Round(settings).run() for _ in range(2)]
+    finally:
+        subprocess.run(["chattr", "-i", kept], check=True)
+    assert (codes, offered(tmp_path / "notes"), other.exists()) == ([1, 1], ["b.plot"], False)
+    assert [record.levelname for record in caplog.records if "is immutable" in record.getMessage()] == [
+        "ERROR",
+        "INFO",
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playnas import errors, nas_that, offered, plots, run
+from smallnas import SmallNas
 
 from plot_manager.settings import Nas
 
@@ -211,3 +212,12 @@ def test_the_next_address_is_tried_at_once_and_remembered(
         "NAS x, address nas.invalid",
         "NAS x, address 127.0.0.9",
     ]
+
+
+def test_an_address_that_a_real_nas_does_not_have(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nas = SmallNas(tmp_path / "nas")
+    made = plots(tmp_path, a=100, b=100)
+    assert run(tmp_path, replace(nas.target(), addresses=("192.0.2.1", "127.0.0.1"))) == 0
+    assert nas.names() == ["a.plot", "b.plot"]
+    assert not any(path.exists() for path in made.values())
+    assert levels(caplog, "NAS box, address 192.0.2.1: ") == ["WARNING"]
