@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from statistics import median
@@ -29,7 +28,6 @@ from drive_manager.words import counted
 from manager_core.alerts import Severity
 
 _NEXT = 4
-_ENCLOSURES = 40
 
 
 def build(facts: Facts) -> Report:
@@ -69,28 +67,6 @@ def build(facts: Facts) -> Report:
         advice=tuple(_advice(facts)),
         groups=_groups(lines),
     )
-
-
-def noteworthy(groups: Sequence[Group], most: int) -> tuple[Group, ...]:
-    """The groups with only what is noteworthy listed (the worst `most` drives of all); many others become one."""
-    worth = [line for group in groups for line in group.lines if line.noteworthy]
-    worst = {line.mount for line in sorted(worth, key=lambda each: -each.level)[:most]}
-    short = [
-        replace(group, lines=tuple(line for line in group.lines if line.mount in worst)) for group in groups
-    ]
-    quiet = [group for group in short if not group.lines]
-    if len(quiet) <= _ENCLOSURES:
-        return tuple(short)
-    degrees = [group.warmest_c for group in quiet if group.warmest_c is not None]
-    rest = Group(
-        f"{counted(len(quiet), 'other folder')}",
-        sum(group.drives for group in quiet),
-        sum(group.plots for group in quiet),
-        sum(group.possible for group in quiet),
-        max(degrees, default=None),
-        (),
-    )
-    return (*(group for group in short if group.lines), rest)
 
 
 def _mounted(facts: Facts) -> Iterator[DriveLine]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from drive_manager.report import noteworthy
-from drive_manager.report_facts import DriveLine, Report
+from drive_manager.report_facts import DriveLine, Group, Report
 from drive_manager.words import counted, size_text
 from manager_core.alerts import Severity
 from manager_core.letters import Letter, one_line
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # the HTML; the plain text has them all.
 ALL_LISTED = 100
 _MOST_LISTED = 60
+_ENCLOSURES = 40
 _MOST_ATTENTION = 25
 _BARS_HIGH_PX = 56
 
@@ -41,7 +42,7 @@ def _text(report: Report) -> str:
 def _html(report: Report) -> str:
     facts = _facts(report)
     if report.drives > ALL_LISTED:
-        facts = {**facts, "groups": noteworthy(report.groups, _MOST_LISTED), "shortened": True}
+        facts = {**facts, "groups": _noteworthy(report.groups), "shortened": True}
     return _rendered("daily_report.html", facts)
 
 
@@ -71,6 +72,28 @@ def _facts(report: Report) -> dict[str, Any]:
         "when": _when,
         "condition": _condition,
     }
+
+
+def _noteworthy(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """The groups with only what is noteworthy listed (the worst of all); many others become one."""
+    worth = [line for group in groups for line in group.lines if line.noteworthy]
+    worst = {line.mount for line in sorted(worth, key=lambda each: -each.level)[:_MOST_LISTED]}
+    short = [
+        replace(group, lines=tuple(line for line in group.lines if line.mount in worst)) for group in groups
+    ]
+    quiet = [group for group in short if not group.lines]
+    if len(quiet) <= _ENCLOSURES:
+        return tuple(short)
+    degrees = [group.warmest_c for group in quiet if group.warmest_c is not None]
+    rest = Group(
+        f"{counted(len(quiet), 'other folder')}",
+        sum(group.drives for group in quiet),
+        sum(group.plots for group in quiet),
+        sum(group.possible for group in quiet),
+        max(degrees, default=None),
+        (),
+    )
+    return (*(group for group in short if group.lines), rest)
 
 
 def _percent(part: int, whole: int) -> int:
