@@ -48,9 +48,9 @@ def worker(request: Request, settings: Settings) -> Callable[[Link], None]:
     """The work of the child that takes one plot in; it ends with `end`, whatever went wrong."""
 
     def work(link: Link) -> None:
-        voice = Voice(link, request.offer)
+        voice, streamed = Voice(link, request.offer), 0
         try:
-            _take_in(voice, request, settings)
+            streamed = _take_in(voice, request, settings)
         except Ended:
             log.info("%s: the talk ended; what is held stays for the next one", request.offer.name)
             raise
@@ -60,31 +60,31 @@ def worker(request: Request, settings: Settings) -> Callable[[Link], None]:
         except (ManagerError, OSError) as error:
             log.error("%s failed: %s", request.offer.name, error)
             voice.refuse(Refusal("failed", str(error)))
-        voice.end()
+        voice.end(streamed)
 
     return work
 
 
-def _take_in(voice: Voice, request: Request, settings: Settings) -> None:
-    """From OFFER to the last word. Raises Refusal, ManagerError, OSError."""
+def _take_in(voice: Voice, request: Request, settings: Settings) -> int:
+    """From OFFER to the last word; the bytes streamed. Raises Refusal, ManagerError, OSError."""
     offer, allowed, plotter = request.offer, request.allowed, request.plotter
     found = search(voice, settings, allowed.drives, request.skip)
     if found.finals and not offer.rehearsal:
         have.offer_again(voice, found.finals[0], settings, plotter)
         _clear_away(voice, found.partials, settings)
-        return
+        return 0
     if allowed.refuse:
         raise Refusal("full", allowed.refuse, place.FULL_RETRY_S)
     if offer.rehearsal:
         with _rehearsal_place(voice, found, settings) as where:
-            Landing(voice, where, settings, plotter).run()
-        return
+            return Landing(voice, where, settings, plotter).run()
     with (
         place.taken(voice, found, allowed.drives, allowed.at_once, offer.size, settings) as where,
         place.visible(settings, offer.name, where.mount, plotter),
     ):
-        Landing(voice, where, settings, plotter).run()
+        streamed = Landing(voice, where, settings, plotter).run()
     _clear_away(voice, (mount for mount in found.partials if mount != where.mount), settings)
+    return streamed
 
 
 @contextlib.contextmanager

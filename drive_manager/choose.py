@@ -47,6 +47,7 @@ class Choice:
     With `fill` the actives are the few that are written now, in order. With `spread` and `most_free` they are all
     drives with room: which of them a plot goes to is decided when it is offered, by what is on them then.
     `spares` also names full drives that hold a plot in flight: it can be finished only there.
+    `plots_left` is how many more plots there is room for.
     """
 
     active: tuple[str, ...]
@@ -55,6 +56,7 @@ class Choice:
     reasons: tuple[tuple[str, str], ...]
     why: str
     outcome: Outcome
+    plots_left: int = 0
 
 
 def choose(
@@ -89,6 +91,7 @@ def choose(
         tuple((each.drive.mount, _reason(each, taken, kept, first, settings)) for each in fits),
         _why(active, previous, fits, settings),
         _outcome(fits, active),
+        sum(each.plots for each in fits),
     )
 
 

@@ -42,8 +42,11 @@ class Landing:
         self._began = time.monotonic()
         self._streamed = 0
 
-    def run(self) -> None:
-        """HOLDS, and rounds of SEND and SENT, until KEPT. What fails on the drive destroys the plot in flight."""
+    def run(self) -> int:
+        """HOLDS, and rounds of SEND and SENT, until KEPT; the bytes streamed.
+
+        What fails on the drive destroys the plot in flight.
+        """
         try:
             self._step("looking at what is held", 0)
             self._partial.load()
@@ -61,6 +64,7 @@ class Landing:
             self._failed(error)
         finally:
             self._partial.close()
+        return self._streamed
 
     def _step(self, name: str, done: int, *, waits: bool = False) -> None:
         self._voice.step(name, self._where.mount, done, self._offer.size, waits=waits)
@@ -183,7 +187,7 @@ class Landing:
                 "full", f"{mount} ran out of space: {why}; another drive is next", SOON_S
             ) from error
         since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        marks.set_aside(state, mount, self._where.uuid, why, since)
+        marks.set_aside(state, mount, self._where.uuid, why, since, failed=True)
         log.error("Drive %s failed: %s; it is set aside until `drive_manager online %s`", mount, why, mount)
         raise Refusal("failed", f"drive {mount} failed: {why}; it is set aside", SOON_S) from error
 

@@ -29,12 +29,16 @@ class MarksBusy(NasError):
 
 @dataclass(frozen=True)
 class Mark:
-    """One drive set aside: where it was mounted, its UUID ("" when unknown), why, since when (ISO 8601)."""
+    """One drive set aside: where it was mounted, its UUID ("" when unknown), why, since when (ISO 8601).
+
+    `failed`: a receiver did it, since a write to the drive failed; otherwise a person did.
+    """
 
     mount: str
     uuid: str
     why: str
     since: str
+    failed: bool = False
 
 
 def path(state_folder: Path) -> Path:
@@ -67,12 +71,14 @@ def find(marks: Mapping[str, Mark], mount: str, uuid: str) -> Mark | None:
     return mark
 
 
-def set_aside(state_folder: Path, mount: str, uuid: str, why: str, since: str) -> None:
+def set_aside(
+    state_folder: Path, mount: str, uuid: str, why: str, since: str, *, failed: bool = False
+) -> None:
     """Mark a drive; an earlier mark of it stays as it is. Raises MarksUnreadable, MarksBusy, OSError."""
     with _locked(state_folder):
         marks = read(state_folder)
         if find(marks, mount, uuid) is None:
-            marks[uuid or mount] = Mark(mount, uuid, why, since)
+            marks[uuid or mount] = Mark(mount, uuid, why, since, failed)
             _write(state_folder, marks)
 
 
@@ -112,7 +118,8 @@ def _drives(found: object) -> Mapping[str, object]:
 def _mark(entry: object) -> Mark:
     if not isinstance(entry, dict):
         raise TypeError("not an object")
-    mark = Mark(mount=entry["mount"], uuid=entry["uuid"], why=entry["why"], since=entry["since"])
+    failed = entry.get("failed", False) is True
+    mark = Mark(entry["mount"], entry["uuid"], entry["why"], entry["since"], failed)
     if not all(isinstance(value, str) for value in (mark.mount, mark.uuid, mark.why, mark.since)):
         raise TypeError("not text")
     return mark

@@ -20,6 +20,7 @@ OFFERS = "offers.json"
 CONFLICTS = "conflicts.json"
 NO_SPACE = "no_space.json"
 NO_SPACE_S = 1800
+FAILURES = "failures.json"
 OFFER_DAYS = 7
 ENTRIES = 1000
 LOCK_WAIT_S = 5.0
@@ -89,6 +90,35 @@ def ran_out_of_space(state_folder: Path) -> frozenset[str]:
     now = time.time()
     drives = _entries(state_folder / NO_SPACE).items()
     return frozenset(mount for mount, at in drives if isinstance(at, int) and 0 <= now - at < NO_SPACE_S)
+
+
+def remember_end(state_folder: Path, name: str, *, failed: bool) -> None:
+    """Count how often in a row the transfer of a plot failed; one that did not fail is forgotten."""
+    if not failed and name not in _entries(state_folder / FAILURES):
+        return
+    now = int(time.time())
+    _change(state_folder / FAILURES, lambda failures: _note_end(failures, name, now, failed=failed))
+
+
+def _note_end(failures: dict[str, Any], name: str, now: int, *, failed: bool) -> None:
+    for old in [
+        key for key, value in failures.items() if not _is_count(value) or not _is_fresh(value[1], now)
+    ]:
+        del failures[old]
+    before = failures.pop(name, [0, 0])
+    if failed:
+        failures[name] = [before[0] + 1, now]
+
+
+def failures(state_folder: Path) -> dict[str, int]:
+    """How often in a row the transfer of each plot failed, within the last seven days."""
+    now = time.time()
+    found = _entries(state_folder / FAILURES).items()
+    return {name: value[0] for name, value in found if _is_count(value) and _is_fresh(value[1], now)}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
 
 
 def _entries(path: Path) -> dict[str, Any]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import ages, identity, marks, script, state, sweep, tick
+from drive_manager import ages, bookkeeping, identity, marks, people, script, senses, state, sweep, tick
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
+from drive_manager.ran import Ran
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
 from manager_core.locks import Lock, held_for
+from manager_core.watch import watched
 
 log = logging.getLogger(__name__)
-
-LONG_S = 300.0
 
 
 def run(settings: Settings) -> int:
@@ -27,16 +27,33 @@ def run(settings: Settings) -> int:
 
     Raises OSError when mountinfo or the lock cannot be had.
     """
-    lock = Lock(settings.files.state_folder / "locks" / "run.lock")
+    folder, began = settings.files.state_folder, _now()
+    lock = Lock(folder / "locks" / "run.lock")
     if not lock.take():
         held_s = held_for(lock.path)
-        level = logging.WARNING if held_s > LONG_S else logging.DEBUG
+        level = logging.WARNING if held_s > settings.health.run_limit_s else logging.DEBUG
         log.log(level, "Another run of drive_manager has been under way for %.0f s, Exiting", held_s)
+        people.blocked(settings, held_s, began)
         return 0
+    with watched(settings.ping, folder, began) as watch:
+        try:
+            watch.code = _run(settings, began, watch.errors.records)
+        finally:
+            lock.free()
+    return watch.code
+
+
+def _run(settings: Settings, began: datetime, errors: Sequence[logging.LogRecord]) -> int:
+    clock = time.monotonic()
     try:
-        return _act(settings, *observe(settings))
-    finally:
-        lock.free()
+        before, seen, world = observe(settings)
+        code, after, decision = _act(settings, before, seen, world)
+    except Exception as error:
+        bookkeeping.crashed(settings, began, time.monotonic() - clock, error)
+        raise
+    seconds = time.monotonic() - clock
+    people.tell(Ran(settings, before, after, world, decision, began, seconds), errors)
+    return code
 
 
 def rehearse(settings: Settings) -> list[str]:
@@ -60,10 +77,14 @@ def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, See
     memory = remembered(settings)
     seen = look(settings.drives, memory.hung, unmounted=unmounted, test_folder=settings.test.folder_name)
     offline, fault = _marks(settings.files.state_folder)
-    now = datetime.now(timezone.utc).astimezone()
+    now = _now()
     known = identity.known([(drive, drive.uuid) for drive in seen.drives], state.identities(memory))
     identities = {drive.mount: each for drive, each in zip(seen.drives, known, strict=True)}
-    return memory, seen, tick.World(seen.drives, offline, fault, plot_size(settings), now, identities)
+    sensed = senses.sense(settings, seen.drives, identities, offline, memory.sensors)
+    world = tick.World(
+        seen.drives, offline, fault, plot_size(settings), now, identities, sensed.unfit, sensed
+    )  # fmt: skip
+    return memory, seen, world
 
 
 def remembered(settings: Settings) -> Memory:
@@ -81,13 +102,16 @@ def plot_size(settings: Settings) -> int:
     return settings.drives.plot_size or min(sizes, default=0)
 
 
-def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> int:
+def _act(
+    settings: Settings, memory: Memory, seen: Seen, world: tick.World
+) -> tuple[int, Memory, tick.Decision]:
+    """Write the script, keep the memory, log, tidy up; the exit code and what is remembered now."""
     decision = tick.decide(world, memory, settings.drives)
     now = ages.clock()
     waits = ages.waits(world.drives, memory.waits, now)
-    after = _write_script(
-        settings, replace(decision.memory, hung=dict(seen.hung), waits=waits), decision, world
-    )
+    sensors = dict(world.senses.sensors)
+    after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors)
+    after = _write_script(settings, after, decision, world)
     for level, text in decision.messages:
         log.log(level, "%s", text)
     _keep(settings, after)
@@ -100,7 +124,11 @@ def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> i
     if not decision.messages:
         active = ", ".join(after.active) or "none"
         log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
-    return 1 if after.script_trouble else decision.exit_code
+    return 1 if after.script_trouble else decision.exit_code, after, decision
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).astimezone()
 
 
 def _write_script(settings: Settings, memory: Memory, decision: tick.Decision, world: tick.World) -> Memory:

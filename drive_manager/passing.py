@@ -12,7 +12,7 @@ from drive_manager.apart import Child, Ended, Link
 from drive_manager.settings import Settings
 from drive_manager.voice import Step
 from manager_core.talk import Talk, TalkSilent
-from manager_core.wire import Done, Kept, Offer, Refused, Working, decode, encode, plain
+from manager_core.wire import Done, Kept, Message, Offer, Refused, Working, decode, encode, plain
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,14 @@ LINGER_S = 5.0
 
 @dataclass(frozen=True)
 class End:
-    """How a child ended: all said (`hangs_at` empty), or stuck looking at a drive before anything was begun."""
+    """How a child ended: all said, or stuck looking at the drive `hangs_at` before anything was begun.
+
+    `said`: the last word to the plotter for this plot (KEPT, REFUSED …); `streamed`: bytes that came.
+    """
 
     hangs_at: str = ""
+    said: Message | None = None
+    streamed: int = 0
 
 
 class Passing:
@@ -36,6 +41,8 @@ class Passing:
         self._step = Step("looking", 0, 0, waits=False)
         self._moved = self._told = time.monotonic()
         self._linger_s = LINGER_S
+        self._said: Message | None = None
+        self._streamed = 0
         # Once all is said, what comes belongs to the next plot: it waits until the child has tidied up.
         self._all_said = False
 
@@ -46,14 +53,14 @@ class Passing:
             while True:
                 self._wait(child.link)
                 if _speaks(child.link) and self._from_child(child.link.receive(None)):
-                    return End()
+                    return End(said=self._said, streamed=self._streamed)
                 if not self._all_said and _speaks(self._talk):
                     self._from_plotter(child.link)
                 if (end := self._overdue()) is not None:
                     return end
         except Ended:
             self._refuse("failed", "the receiver's worker ended unexpectedly; see receive.log on the NAS")
-            return End()
+            return End(said=self._said)
         finally:
             self._part(child)
 
@@ -68,6 +75,7 @@ class Passing:
         if "say" in value:
             message = decode(value["say"].encode())
             self._all_said |= isinstance(message, Kept | Refused)
+            self._said = message
             self._talk.say(message)
             self._moved = self._told = time.monotonic()
         elif "step" in value:
@@ -75,6 +83,7 @@ class Passing:
             if step != self._step:
                 self._moved = time.monotonic()
             self._step = step
+        self._streamed = value.get("end", 0)
         return "end" in value
 
     def _from_plotter(self, link: Link) -> None:
@@ -105,7 +114,7 @@ class Passing:
             why = f"drive {self._step.drive} hangs: nothing came of {self._step.name} for {quiet_s:.0f} s"
             log.error("%s: %s; look at dmesg on the NAS", self._offer.name, why)
             self._refuse("failed", why)
-            return End()
+            return End(said=self._said)
         if now - self._told >= WORKING_EVERY_S:
             self._talk.say(Working(self._offer.transfer, self._step.name, self._step.done, self._step.total))
             self._told = now
@@ -120,7 +129,8 @@ class Passing:
         return End(hangs_at=self._step.drive)
 
     def _refuse(self, code: str, why: str) -> None:
-        self._talk.say(Refused(self._offer.transfer, code, plain(why)))
+        self._said = Refused(self._offer.transfer, code, plain(why))
+        self._talk.say(self._said)
 
     def _part(self, child: Child) -> None:
         """Let the child end by itself, which it does when its link is closed; else kill it; else leave it behind."""

@@ -6,11 +6,12 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 
-from drive_manager import arrival, gate, marks, memory, questions, script, state
+from drive_manager import arrival, gate, history, marks, memory, questions, script, state
 from drive_manager.apart import alive
-from drive_manager.passing import BUSY_RETRY_S, Passing
+from drive_manager.passing import BUSY_RETRY_S, End, Passing
 from drive_manager.settings import Settings
 from manager_core import __version__
 from manager_core.digest import KINDS
@@ -73,6 +74,7 @@ class Receiver:
         self._talk, self._settings, self._allowed = talk, settings, allowed
         self._started_as = list(started_as)
         self._marks = marks_stamp(settings)
+        self._plotter = plotter()
 
     def serve(self) -> None:
         """Answer until the talk ends. Raises TalkOver, TalkSilent, WireError."""
@@ -80,6 +82,7 @@ class Receiver:
         hello = self._talk.hear(self._settings.receive.idle_timeout_s)
         if not isinstance(hello, Hello):
             raise WireError(f"the plotter began with {type(hello).__name__.upper()}, not HELLO")
+        self._plotter = hello.host[:64] or self._plotter
         while True:
             self._answer(self._talk.hear(self._settings.receive.idle_timeout_s))
 
@@ -103,6 +106,7 @@ class Receiver:
             return
         if not offer.rehearsal:
             memory.remember_offer(self._settings.files.state_folder, offer.size)
+            history.offered(self._settings, self._plotter)
         folder = self._settings.files.state_folder
         # A rehearsal takes a lock of its own, so that it never stands in the way of production.
         lock = Lock(
@@ -147,13 +151,20 @@ class Receiver:
         return {mount for mount, child in hung.items() if alive(child.pid, child.started)}
 
     def _receive(self, offer: Offer) -> None:
-        skip = self._hung()
-        while True:
-            request = arrival.Request(offer, self._allowed, frozenset(skip), plotter())
-            end = Passing(self._talk, offer, self._settings).watch(arrival.worker(request, self._settings))
-            if not end.hangs_at:
-                return
-            skip.add(end.hangs_at)
+        skip, began = self._hung(), time.monotonic()
+        end = End()
+        try:
+            while True:
+                request = arrival.Request(offer, self._allowed, frozenset(skip), self._plotter)
+                end = Passing(self._talk, offer, self._settings).watch(
+                    arrival.worker(request, self._settings)
+                )
+                if not end.hangs_at:
+                    return
+                skip.add(end.hangs_at)
+        finally:
+            if not offer.rehearsal:
+                history.ended(self._settings, offer, self._plotter, end, time.monotonic() - began)
 
 
 def marks_stamp(settings: Settings) -> tuple[int, int] | None:

@@ -60,6 +60,7 @@ class Memory:
     waits: Mapping[str, Wait] = field(default_factory=dict)
     script: Script = field(default_factory=Script)
     script_trouble: str = ""
+    sensors: Mapping[str, Hung] = field(default_factory=dict)
     fresh: bool = False
 
 

@@ -13,6 +13,7 @@ from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.life import Event
 from drive_manager.marks import Mark
+from drive_manager.senses import Senses
 from drive_manager.settings import Drives
 from drive_manager.state import Memory
 from drive_manager.words import counted, size_text
@@ -25,6 +26,7 @@ class World:
     """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time.
 
     By mount point: `identities`, the disks; `unfit`, why a drive must not be written now (too hot, failing).
+    `senses`: what is known of the disks beyond that, for the rules.
     """
 
     drives: tuple[Drive, ...]
@@ -34,6 +36,7 @@ class World:
     now: datetime
     identities: Mapping[str, Identity] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
+    senses: Senses = field(default_factory=Senses)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,6 @@ class Voice:
         assert message is not None
         return message
 
-    def end(self) -> None:
-        """Say that all is said."""
-        self._link.send({"end": True})
+    def end(self, streamed: int = 0) -> None:
+        """Say that all is said, and how many bytes of the plot came in this talk."""
+        self._link.send({"end": streamed})

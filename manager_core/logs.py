@@ -61,7 +61,7 @@ def start(program: str, settings: Logs, *, console: bool = False, verbose: bool 
         screen.setLevel(logging.DEBUG if verbose else logging.INFO if shown else logging.ERROR)
         handlers.append(screen)
     for handler in handlers:
-        handler.setFormatter(_Format(FORMAT))
+        handler.setFormatter(Format(FORMAT))
         root.addHandler(handler)
     # Other people's packages log their inner workings at DEBUG; only what is ours is heard that closely.
     root.setLevel(logging.WARNING)
@@ -73,7 +73,7 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]  # not subscrip
     """The console, told apart from handlers that others may have set."""
 
 
-class _Format(logging.Formatter):
+class Format(logging.Formatter):
     """A message stays one line, whatever a file name or another host put into it; a traceback is several.
 
     No known secret is in either.

@@ -43,10 +43,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """Both sides, first: the protocol they speak and their release."""
+    """Both sides, first: the protocol they speak, their release, and what the machine calls itself."""
 
     protocol: int
     release: str
+    host: str = ""
 
 
 @dataclass(frozen=True)

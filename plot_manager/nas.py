@@ -104,7 +104,7 @@ class Session:
             raise NasUnreachable(f"{self.nas.name}: {login(self.nas)} did not answer in time") from None
         if not isinstance(first, Hello):
             raise NasUnreachable(f"{self.nas.name}: {self.reason(noise)}")
-        self.talk.say(Hello("", PROTOCOL, __version__))
+        self.talk.say(Hello("", PROTOCOL, __version__, os.uname().nodename))
         return first
 
     def reason(self, noise: str = "") -> str:

@@ -1,0 +1,47 @@
+"""What receivers and runs write into the ledger. History, never permission: nothing here stops a plot."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from drive_manager import life, memory, state
+from drive_manager.passing import End
+from drive_manager.settings import Settings
+from drive_manager.state import Known
+from manager_core.wire import Done, Have, Kept, Offer, Refused
+
+# Refusals that are no failure of a transfer: it was not begun, or is not wanted.
+_NO_FAILURE = frozenset({"busy", "full", "conflict", "being_received", "call_again", "not_allowed"})
+
+
+def offered(settings: Settings, plotter: str) -> None:
+    """A plotter offered a plot. Never raises."""
+    from drive_manager.ledger import NAME, Ledger
+
+    Ledger(settings.files.state_folder / NAME).offer(plotter, datetime.now(timezone.utc))
+
+
+def ended(settings: Settings, offer: Offer, plotter: str, end: End, seconds: float) -> None:
+    """A plot's arrival ended: kept, there already, refused, or broken off. Never raises."""
+    said, folder = end.said, settings.files.state_folder
+    arrived = isinstance(said, Kept)
+    failed = not isinstance(said, Kept | Have | Done) and not (
+        isinstance(said, Refused) and said.code in _NO_FAILURE
+    )
+    memory.remember_end(folder, offer.name, failed=failed)
+    if not arrived:
+        return
+    from drive_manager.ledger import NAME, Ledger
+
+    assert isinstance(said, Kept)
+    Ledger(folder / NAME).arrival(
+        offer.name, said.size, said.digest, life.key_at(_known(settings), said.drive), said.drive, plotter,
+        seconds, end.streamed, datetime.now(timezone.utc),
+    )  # fmt: skip
+
+
+def _known(settings: Settings) -> dict[str, Known]:
+    try:
+        return dict(state.read(settings.files.state_folder).drives)
+    except state.StateUnreadable:  # then the drive goes by its mount point
+        return {}

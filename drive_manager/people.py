@@ -1,0 +1,188 @@
+"""What follows a run once the receive script is written: the ledger, the disks' health, alerts, messages, the report.
+
+Nothing here raises or changes the run's result: a NAS receives plots also when nobody can be told of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from drive_manager import bookkeeping, health_cache, report_due, rules, rules_memory, senses
+from drive_manager.bookkeeping import Book
+from drive_manager.choose import Outcome
+from drive_manager.identity import Identity
+from drive_manager.memory import failures
+from drive_manager.ran import Ran
+from drive_manager.rules_farm import FarmFacts
+from drive_manager.settings import PROGRAM, Settings
+from drive_manager.tick import World
+from manager_core import alerts, files, notify
+from manager_core.alerts import Alert, Condition, Notice
+from manager_core.letters import Letter
+
+log = logging.getLogger(__name__)
+
+ALERTS = "alerts.json"
+LOCK_HELD = "lock_held"
+
+
+def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
+    """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
+    settings, folder, now = ran.settings, ran.folder, ran.world.now
+    letters: list[Letter] = []
+    with _apart("The disks' health"):
+        health_cache.refresh(folder, _disks(ran.world), settings.health)
+    with _apart("The change of drives"):
+        letters += _changed(ran)
+    with _apart("What holds now"):
+        letters += _alerts(ran, bookkeeping.note(ran))
+    if letters:
+        notify.post(letters, settings, folder, now)
+    with _apart("The daily report"):
+        if (day := report_due.due(settings, now)) is not None:
+            from drive_manager import report_send
+
+            report_send.daily(settings, ran.after, ran.world, day)
+    notify.flush(settings, folder, now)
+    notify.report(errors, settings, folder, now)
+
+
+@contextlib.contextmanager
+def _apart(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("%s: not done in this run, by a fault of the program; please report it", what)
+
+
+def _changed(ran: Ran) -> Iterator[Letter]:
+    if set(ran.before.active) - set(ran.decision.choice.active):
+        from drive_manager import change
+
+        letter = change.letter(ran)
+        if letter is not None:
+            yield letter
+
+
+def blocked(settings: Settings, held_s: float, now: datetime) -> None:
+    """Another run holds the lock for so long that somebody must look: told once a day. Never raises."""
+    from manager_core.once import Told
+
+    said = Told(settings.files.state_folder)
+    if held_s <= settings.health.run_limit_s or not said.first(LOCK_HELD, now):
+        return
+    from manager_core import letters
+
+    host = notify.host(settings)
+    text = (
+        f"{host}: a run of {PROGRAM} has held its lock for {held_s:.0f} s; does a drive hang? Look at dmesg"
+    )
+    notice = Notice("run_failed", "told", alerts.Severity.WARNING, text, host, LOCK_HELD)
+    notify.post(letters.group([notice], host, now), settings, settings.files.state_folder, now)
+
+
+def _disks(world: World) -> list[Identity]:
+    return [disk for identity in world.identities.values() for disk in identity.disks]
+
+
+def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
+    """What the rules say now, held against what was told before; what is new is kept, then told."""
+    settings, world = ran.settings, ran.world
+    reading = health_cache.load(ran.folder)
+    present = senses.facts_of(
+        world.drives, world.identities, world.offline, ran.world.senses.degrees, reading
+    )
+    facts = (*present, *senses.missing(ran.after.drives, world.offline))
+    conditions, remembered = rules.judge(
+        facts, _farm(ran, book), ran.world.senses.memory, settings.health, world.now
+    )
+    before = _known_alerts(ran.folder)
+    told, notices = step(before, conditions, facts, ran)
+    _keep(ran.folder, remembered, told, before)
+    if notices:
+        from drive_manager.ledger import NAME, Ledger
+        from manager_core import letters
+
+        ledger = Ledger(ran.folder / NAME)
+        for one in notices:
+            ledger.alert(one.rule, one.subject, one.severity.name, one.event, one.kind, one.text, world.now)
+            log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
+        yield from letters.group(notices, notify.host(settings), world.now)
+
+
+_LEVELS = {
+    "fired": logging.WARNING,
+    "worse": logging.WARNING,
+    "reminder": logging.INFO,
+    "resolved": logging.INFO,
+    "told": logging.DEBUG,
+}
+
+
+def step(
+    before: Mapping[str, Alert],
+    conditions: Sequence[Condition],
+    facts: Sequence[rules.DriveFacts],
+    ran: Ran,
+) -> tuple[dict[str, Alert], list[Notice]]:
+    """The alerts after this run, and all there is to tell, what happened to drives included. Pure."""
+    remind = timedelta(hours=ran.settings.alerts.remind_hours)
+    told, notices = alerts.step(before, conditions, ran.world.now, rules.unknown(facts), remind)
+    found = [_returned(notice) for notice in notices]
+    # A drive that is lost, and comes back, is the rule's to tell: it waits for a second look, and does not flap.
+    events = [
+        Notice(
+            event.told, "told", alerts.Severity.WARNING, event.text, event.serial or event.mount, event.what
+        )
+        for event in ran.decision.events
+        if event.told and event.what not in ("lost", "returned")
+    ]
+    return told, [*found, *events]
+
+
+def _returned(notice: Notice) -> Notice:
+    """A missing drive's end is its return."""
+    if (notice.rule, notice.kind) == ("drive_missing", "resolved"):
+        return replace(notice, event="drive_returned")
+    return notice
+
+
+def _farm(ran: Ran, book: Book) -> FarmFacts:
+    outcome = ran.decision.choice.outcome
+    return FarmFacts(
+        notify.host(ran.settings),
+        no_drive=outcome.value,
+        full=outcome is Outcome.FULL,
+        days_left=book.days_left,
+        last_offer=book.last_offer,
+        failed_transfers=failures(ran.folder),
+        script_trouble=ran.after.script_trouble,
+        last_run_s=float(book.last_run.get("seconds", 0.0)),
+        last_run_fault=str(book.last_run.get("text", "")),
+    )
+
+
+def _known_alerts(folder: Path) -> dict[str, Alert]:
+    try:
+        return alerts.from_json(files.read_json(folder / ALERTS))
+    except files.UnreadableError as error:
+        log.warning("%s; what holds is told anew", error)
+        return {}
+
+
+def _keep(
+    folder: Path, remembered: rules_memory.Memory, told: Mapping[str, Alert], before: Mapping[str, Alert]
+) -> None:
+    try:
+        rules_memory.keep(folder, remembered)
+        if told != before:
+            files.write_json(folder / ALERTS, alerts.as_json(told))
+    except OSError as error:
+        log.error(
+            "%s cannot be written: %s; what was told is told again", folder / ALERTS, error.strerror or error
+        )

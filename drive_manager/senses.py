@@ -1,0 +1,96 @@
+"""What is known of the disks behind the drives: temperatures of this minute, health as read last; and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from drive_manager import health_cache, life, marks, rules, rules_memory, smart_facts, temperatures
+from drive_manager.drives import Drive
+from drive_manager.health_cache import Reading
+from drive_manager.identity import UNKNOWN, Identity
+from drive_manager.look import HANGS, Hung
+from drive_manager.marks import Mark
+from drive_manager.rules_facts import DriveFacts
+from drive_manager.settings import Settings
+from drive_manager.state import Known
+
+TEMPERATURE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Senses:
+    """Facts for the rules about each mounted drive, the memory of the rules, drives that must get no plot and why.
+
+    `sensors`: children left behind at disks whose temperature hangs, to be handed in the next time.
+    """
+
+    facts: tuple[DriveFacts, ...] = ()
+    memory: rules_memory.Memory = field(default_factory=rules_memory.Memory)
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    degrees: Mapping[str, int] = field(default_factory=dict)
+    sensors: Mapping[str, Hung] = field(default_factory=dict)
+
+
+def sense(
+    settings: Settings,
+    drives: Sequence[Drive],
+    identities: Mapping[str, Identity],
+    offline: Mapping[str, Mark] | None,
+    sensors: Mapping[str, Hung],
+) -> Senses:
+    """Read the temperatures and what was read of the disks' health. Starts no process; a forked child at most."""
+    degrees: dict[str, int] = {}
+    left: dict[str, Hung] = dict(sensors)
+    if settings.health.temperatures:
+        disks = [disk.disk for identity in identities.values() for disk in identity.disks]
+        degrees, left = temperatures.read(disks, sensors, TEMPERATURE_TIMEOUT_S)
+    folder = settings.files.state_folder
+    facts = tuple(facts_of(drives, identities, offline, degrees, health_cache.load(folder)))
+    memory = rules_memory.load(folder)
+    return Senses(facts, memory, rules.unfit(facts, memory, settings.health), degrees, left)
+
+
+def facts_of(
+    drives: Sequence[Drive],
+    identities: Mapping[str, Identity],
+    offline: Mapping[str, Mark] | None,
+    degrees: Mapping[str, int],
+    reading: Reading,
+) -> Iterator[DriveFacts]:
+    """The facts of each drive; one on several disks (md, btrfs) has facts for each of those besides. Pure."""
+    for drive in drives:
+        identity = identities.get(drive.mount, UNKNOWN)
+        mark = marks.find(offline or {}, drive.mount, drive.uuid)
+        problem = f"{mark.why}; see `drive_manager online`" if mark and mark.failed else drive.problem
+        own = DriveFacts(
+            identity.serial or drive.uuid or drive.mount,
+            drive.mount,
+            identity.serial,
+            rotational=identity.rotational,
+            plots=drive.plots if drive.total else None,
+            problem="" if drive.problem == HANGS else problem,
+            hangs=drive.problem == HANGS,
+            offline=mark is not None and not mark.failed,
+        )
+        disks = identity.disks
+        if len(disks) != 1:
+            yield own
+        for disk in disks:
+            base = own if len(disks) == 1 else _member(own, disk)
+            health = reading.drives.get(smart_facts.key(disk))
+            yield replace(base, health=health, temperature_c=degrees.get(disk.disk))
+
+
+def _member(drive: DriveFacts, disk: Identity) -> DriveFacts:
+    """One disk of several: what is told of the drive itself is told once, by the drive's own facts."""
+    return DriveFacts(
+        disk.serial or disk.disk, drive.mount, disk.serial, rotational=disk.rotational, offline=drive.offline
+    )
+
+
+def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> Iterator[DriveFacts]:
+    """The facts of drives that should be there and are not. Pure."""
+    for each in life.missing(known, offline).values():
+        serial = each.identity.serial
+        yield DriveFacts(serial or each.uuid or each.mount, each.mount, serial, missing=True)

@@ -1,0 +1,47 @@
+"""A run under watch: its errors are kept for Sentry, its start and end are told to the dead man's switch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from manager_core import logs
+from manager_core.channels.settings import Ping as PingSettings
+from manager_core.witness import Errors, Tail
+
+
+@dataclass
+class Watch:
+    """A run: the errors it has logged so far, and its exit code, which counts as 1 until it is set."""
+
+    code: int = 1
+    errors: Errors = field(default_factory=Errors)
+
+
+@contextlib.contextmanager
+def watched(settings: PingSettings, state_folder: Path, now: datetime) -> Iterator[Watch]:
+    """Watch what is done inside. The service at the other end changes neither its result nor what it raises."""
+    watch, root = Watch(), logging.getLogger()
+    tail = Tail(logs.Format(logs.FORMAT)) if settings.url else None
+    handlers: list[logging.Handler] = [watch.errors, *([tail] if tail else [])]
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        if tail is None:
+            yield watch
+            return
+        from manager_core.ping import Ping
+
+        ping = Ping(settings, state_folder, now)
+        ping.start()
+        try:
+            yield watch
+        finally:
+            ping.end(watch.code, tail.text())
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
