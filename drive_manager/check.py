@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from drive_manager import netcat, script, show
+from drive_manager import check_people, netcat, script, show
 from drive_manager.errors import NetcatError
 from drive_manager.look import Seen
 from drive_manager.settings import PROGRAM, Settings
@@ -40,6 +40,7 @@ def lines(settings: Settings, memory: Memory, seen: Seen, world: World) -> Itera
     yield _crontab()
     yield _clock(settings)
     yield _sshd(listening)
+    yield from check_people.lines(settings, seen, world)
 
 
 def _python() -> Line:

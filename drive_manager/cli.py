@@ -51,6 +51,21 @@ def check(args: argparse.Namespace, settings: Settings) -> int:
     return DONE if checks.show(lines, as_json=args.json) else FAILED
 
 
+def report(args: argparse.Namespace, settings: Settings) -> int:
+    """Print or send the report of this moment; each day one is sent by itself."""
+    from drive_manager import minute, report_send
+
+    memory, _seen, world = minute.observe(settings)
+    return report_send.verb(args, settings, memory, world)
+
+
+def alerts(args: argparse.Namespace, settings: Settings) -> int:
+    """List what holds now and was told."""
+    from manager_core import holding
+
+    return holding.show(settings.files.state_folder, settings, as_json=args.json)
+
+
 def authorize(args: argparse.Namespace, settings: Settings) -> int:
     """Print the authorized_keys line that lets a plotter's key offer plots, and nothing else."""
     from drive_manager import gate
@@ -85,6 +100,12 @@ def install(args: argparse.Namespace, _settings: None) -> int:
     from drive_manager import install as installer
 
     return installer.run(args)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    from drive_manager import report_send
+
+    report_send.add_arguments(parser)
 
 
 def _keyfile(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +149,8 @@ VERBS = {
     "run": Verb(run),
     "status": Verb(status, json_option),
     "check": Verb(check, json_option),
+    "report": Verb(report, _report),
+    "alerts": Verb(alerts, json_option),
     "install": Verb(install, _install, needs_config=False),
     "authorize": Verb(authorize, _keyfile),
     "receive": Verb(receive, _receive, log="receive"),

@@ -21,13 +21,12 @@ from drive_manager.ran import Ran
 from drive_manager.rules_farm import FarmFacts
 from drive_manager.settings import PROGRAM, Settings
 from drive_manager.tick import World
-from manager_core import alerts, files, notify
+from manager_core import alerts, holding, notify
 from manager_core.alerts import Alert, Condition, Notice
 from manager_core.letters import Letter
 
 log = logging.getLogger(__name__)
 
-ALERTS = "alerts.json"
 LOCK_HELD = "lock_held"
 
 
@@ -101,7 +100,7 @@ def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
     conditions, remembered = rules.judge(
         facts, _farm(ran, book), ran.world.senses.memory, settings.health, world.now
     )
-    before = _known_alerts(ran.folder)
+    before = holding.known(ran.folder)
     told, notices = step(before, conditions, facts, ran)
     _keep(ran.folder, remembered, told, before)
     if notices:
@@ -167,22 +166,16 @@ def _farm(ran: Ran, book: Book) -> FarmFacts:
     )
 
 
-def _known_alerts(folder: Path) -> dict[str, Alert]:
-    try:
-        return alerts.from_json(files.read_json(folder / ALERTS))
-    except files.UnreadableError as error:
-        log.warning("%s; what holds is told anew", error)
-        return {}
-
-
 def _keep(
     folder: Path, remembered: rules_memory.Memory, told: Mapping[str, Alert], before: Mapping[str, Alert]
 ) -> None:
     try:
         rules_memory.keep(folder, remembered)
         if told != before:
-            files.write_json(folder / ALERTS, alerts.as_json(told))
+            holding.keep(folder, told)
     except OSError as error:
         log.error(
-            "%s cannot be written: %s; what was told is told again", folder / ALERTS, error.strerror or error
+            "%s cannot be written: %s; what was told is told again",
+            folder / holding.NAME,
+            error.strerror or error,
         )

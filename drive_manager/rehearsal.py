@@ -15,7 +15,7 @@ from typing import TypeVar
 from drive_manager import minute
 from drive_manager.errors import NasError
 from drive_manager.settings import Settings
-from manager_core import __version__, digest, wire
+from manager_core import __version__, digest, holding, wire
 from manager_core.locks import Lock
 from manager_core.talk import Talk, TalkOver
 
@@ -56,6 +56,8 @@ def run(settings: Settings, *, dry_run: bool) -> int:
     finally:
         lock.free()
     seconds = time.monotonic() - began
+    for channel, fault in holding.send_test("drive_manager", settings.files.state_folder, settings).items():
+        log.log(logging.ERROR if fault else logging.INFO, "[%s] TEST message: %s", channel, fault or "sent")
     log.info("Rehearsal passed: %s bytes on %s and removed again, %.1f s", f"{size:,}", kept.drive, seconds)
     return 0
 

@@ -14,13 +14,11 @@ from drive_manager.report_facts import Facts
 from drive_manager.settings import Settings
 from drive_manager.state import Known, Memory
 from drive_manager.tick import World
-from manager_core import alerts, files, notify
-from manager_core.alerts import Alert
+from manager_core import alerts, holding, notify
 from manager_core.checks import K32_BYTES
 
 log = logging.getLogger(__name__)
 
-ALERTS = "alerts.json"  # in the state folder, as `alerts.as_json` writes it
 SENSOR_S = 5.0
 _ROWS = 10000
 
@@ -47,7 +45,7 @@ def gather(settings: Settings, memory: Memory, world: World) -> Facts:
         vitals=vitals_of(settings, world),
         missing=_missing(memory, world),
         counters=rules_memory.load(state_folder).counters,
-        alerts=tuple(alerts.firing(_alerts(settings))),
+        alerts=tuple(alerts.firing(holding.known(state_folder))),
         wasted=wasted.look(world.drives, settings.drives.look_timeout_s),
         runs=tuple(runs),
         arrivals=tuple(book.recent("arrivals", _ROWS, yesterday)),
@@ -72,14 +70,6 @@ def _missing(memory: Memory, world: World) -> dict[str, Known]:
     here = {drive.uuid for drive in world.drives if drive.uuid}
     known = life.missing(memory.drives, world.offline)
     return {key: each for key, each in known.items() if each.uuid not in here}
-
-
-def _alerts(settings: Settings) -> dict[str, Alert]:
-    try:
-        return alerts.from_json(files.read_json(settings.files.state_folder / ALERTS))
-    except files.UnreadableError as error:
-        log.warning("%s; the report has no alerts", error)
-        return {}
 
 
 def _earliest(drives: list[dict[str, object]]) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from drive_manager import life, sweep
+from drive_manager import life, show_people, sweep
 from drive_manager.choose import Choice, Fit, choose, fit, listed
 from drive_manager.drives import once_a_device
 from drive_manager.identity import UNKNOWN, Identity
@@ -14,6 +14,7 @@ from drive_manager.settings import Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
 from drive_manager.words import counted, size_text
+from manager_core import alerts, holding
 from manager_core.checks import K32_BYTES
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
     choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives, world.unfit)
     size = world.plot_size or K32_BYTES
     fits = fit(world.drives, world.offline or {}, size, settings.drives, world.unfit)
-    drives = [_drive(each, choice, world) for each in fits]
+    disks = show_people.facts(settings, world)
+    drives = [{**_drive(each, choice, world), **disks.get(each.drive.mount, {})} for each in fits]
     missing = list(life.missing(memory.drives, world.offline).values())
     return {
         "drives": drives,
@@ -56,6 +58,8 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
         "outcome": choice.outcome.name.lower(),
         "trouble": " ".join(filter(None, [choice.outcome.value, world.marks_fault])),
         "transfers": _transfers(settings),
+        "alerts": [alert.text for alert in alerts.firing(holding.known(settings.files.state_folder))],
+        "messages": holding.waiting(settings.files.state_folder, settings),
         "script": str(settings.receive.script),
     }
 
@@ -69,9 +73,14 @@ def table(facts: Mapping[str, Any], console: Console) -> None:
     shown.add_column("fs")
     for heading in ("size", "free", "plots", "room for"):
         shown.add_column(heading, justify="right")
+    columns = show_people.columns(facts["drives"])
+    for _, heading in columns:
+        shown.add_column(heading)
     shown.add_column("state", overflow="fold")
     for drive in facts["drives"]:
-        shown.add_row(*_cells(drive), style=_STYLES.get(drive["state"], "red"))
+        *cells, state = _cells(drive)
+        style = _STYLES.get(drive["state"], "red")
+        shown.add_row(*cells, *show_people.cells(drive, columns), state, style=style)
     console.print(shown if facts["drives"] else "No drives.")
     for line in _lines(facts):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -113,6 +122,7 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     lines += [f"Not mounted: {mount} (a folder where a drive should be)" for mount in facts["not_mounted"]]
     lines += [f"Not a drive: {each['mount']}: {each['why']}" for each in facts["passed_over"]]
     lines += [f"Arriving: {each['plot']} on {each['drive']}" for each in facts["transfers"]]
+    lines += [f"Alert: {text}" for text in facts["alerts"]] + facts["messages"]
     return [*lines, f"Receive script: {facts['script']}"]
 
 
