@@ -40,7 +40,7 @@ class Nas:
         self.ini = base / "nas.ini"
         self.ini.write_text(
             f"[drives]\nmount_points = {mount_points}\nmounted_only = {'yes' if mounted_only else 'no'}\n"
-            f"plot_size = 1 MB\n[files]\nfolder = {base}/pm\n[receive]\ndrive_timeout_s = 5\n"
+            f"plot_size = 1 MB\n[files]\nfolder = {base}/pm\n[receive]\ndrive_timeout_s = 5\n[health]\nsmart = no\n"
         )
         self.state = base / "pm/state"
 
