@@ -16,7 +16,7 @@ from manager_core.checks import K32_BYTES, Line
 from manager_core.errors import ManagerError
 from manager_core.settings import SettingsError
 from manager_core.wire import Check, Checked, Refused, Room, Rooms
-from plot_manager import waiting
+from plot_manager import check_people, waiting
 from plot_manager.nas import Session, is_local, login
 from plot_manager.settings import PROGRAM, Nas, Settings, keep_apart
 
@@ -32,6 +32,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 def _lines(settings: Settings) -> Iterator[Line]:
     yield from _here(settings)
+    yield from check_people.lines(settings)
     for nas in settings.nas:
         yield from _there(settings, nas)
 

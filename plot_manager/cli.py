@@ -42,8 +42,12 @@ def _busy(lock: Path, settings: Settings, *, rehearsal: bool) -> None:
     if rehearsal:
         log.info("Another rehearsal is under way, Exiting")
         return
+    from plot_manager import people
+
     idle_s = min(held_for(lock), sign.missing_for(settings.files.transfer_job_running))
-    log.log(*busy(idle_s, settings.transfer.patience_s))
+    level, text = busy(idle_s, settings.transfer.patience_s)
+    log.log(level, "%s", text)
+    people.blocked(settings, text if level >= logging.WARNING else "")
 
 
 def busy(idle_s: float, patience_s: float) -> tuple[int, str]:
@@ -57,16 +61,19 @@ def busy(idle_s: float, patience_s: float) -> tuple[int, str]:
 
 
 def _move(settings: Settings) -> int:
+    from plot_manager.people import People
     from plot_manager.round import Round
 
-    return Round(settings).run()
+    people = People(settings)
+    return people.accompany(lambda: Round(settings, hears=people.hear).run())
 
 
 def _rehearse(settings: Settings) -> int:
-    from plot_manager import waiting
+    from plot_manager import trial, waiting
     from plot_manager.round import Round
 
     plotter_settings.keep_apart(settings, os.path.realpath)
+    trial.send(settings)
     made = waiting.make_test_plot(settings)
     if made is not None:
         log.info("Rehearsal: made %s (%s bytes of zeros)", made, f"{settings.test.plot_size:,}")
@@ -84,6 +91,13 @@ def status(args: argparse.Namespace, settings: Settings) -> int:
     from plot_manager import show
 
     return show.status(settings, as_json=args.json)
+
+
+def alerts(args: argparse.Namespace, settings: Settings) -> int:
+    """List the alerts that hold, the worst first."""
+    from plot_manager import show_people
+
+    return show_people.alerts(settings, as_json=args.json)
 
 
 def check(args: argparse.Namespace, settings: Settings) -> int:
@@ -109,6 +123,7 @@ def _install(parser: argparse.ArgumentParser) -> None:
 VERBS = {
     "run": Verb(run),
     "status": Verb(status, json_option),
+    "alerts": Verb(alerts, json_option),
     "check": Verb(check, json_option),
     "install": Verb(install, _install, needs_config=False),
 }

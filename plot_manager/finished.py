@@ -11,10 +11,9 @@ from typing import Any
 
 from manager_core import files, plots
 from manager_core.plots import Facts, State, Verdict
+from plot_manager.steady import Moment
 
 log = logging.getLogger(__name__)
-
-Clock = tuple[str, float]  # the boot's id, seconds since that boot; neither jumps when the time of day is set
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Memory:
         self.keeps = keeps
         self._seen: dict[str, Seen] | None = None
 
-    def unchanged_s(self, path: Path, facts: Facts, clock: Clock) -> float:
+    def unchanged_s(self, path: Path, facts: Facts, clock: Moment) -> float:
         """Return for how many seconds the file is known to be as it is; from now on it is remembered."""
         seen, (boot, now) = self._load(), clock
         known = seen.get(str(path))
@@ -83,7 +82,7 @@ def look(
     memory: Memory,
     *,
     settle_s: float,
-    clock: Clock,
+    clock: Moment,
     examine: Callable[[Path], Verdict] = plots.examine,
 ) -> Finished:
     """Look into the folders, not below them, and examine what has a plot's name.
@@ -107,7 +106,7 @@ def look(
 
 
 def _sorted_out(
-    verdicts: list[Verdict], folders: list[Path], memory: Memory, settle_s: float, clock: Clock
+    verdicts: list[Verdict], folders: list[Path], memory: Memory, settle_s: float, clock: Moment
 ) -> Finished:
     unclear = [verdict.path for verdict in verdicts if verdict.state is State.CANNOT_CHECK]
     settled = [_settled(verdict, memory, settle_s, clock) for verdict in verdicts]
@@ -130,7 +129,7 @@ def _verdict(path: Path, suffixes: Sequence[str], examine: Callable[[Path], Verd
     return None
 
 
-def _settled(verdict: Verdict, memory: Memory, settle_s: float, clock: Clock) -> Verdict:
+def _settled(verdict: Verdict, memory: Memory, settle_s: float, clock: Moment) -> Verdict:
     """A file that cannot be checked is complete once it did not change for long enough."""
     if verdict.state is not State.CANNOT_CHECK or verdict.facts is None:
         return verdict

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from manager_core import digest
 from manager_core.plots import State, Verdict
-from plot_manager import ready, waiting
+from plot_manager import ready, told, waiting
 from plot_manager.addresses import Addresses
+from plot_manager.finished import Finished
 from plot_manager.offers import Next, Offers, own_fault
 from plot_manager.settings import Settings
 from plot_manager.sign import Sign
 from plot_manager.target import Key, Target, key
-from plot_manager.told import Told
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Round:
-    """One run, under its lock. `rehearsal` is --test: another folder, a file of any content."""
+    """One run, under its lock. `rehearsal` is --test: another folder, a file of any content.
+
+    `hears` is told after each plot, and at the end, what the last look found and whether anything failed so far.
+    """
 
     settings: Settings
     rehearsal: bool = False
+    hears: Callable[[Finished, bool], None] | None = None
+    _found: Finished | None = None
     _targets: list[Target] = field(default_factory=list)
     _tried: set[Key] = field(default_factory=set)
 
@@ -34,7 +39,7 @@ class Round:
         self._targets = [Target(nas, Addresses(nas.name, nas.addresses)) for nas in self.settings.nas]
         self._known = waiting.examiner(self.settings, rehearsal=self.rehearsal)
         self._sign = Sign(files.transfer_job_running, off=self.rehearsal)
-        self._told = Told(None if self.rehearsal else files.state_folder / "told.json")
+        self._told = told.Told(None if self.rehearsal else files.state_folder / told.NAME)
         self._offers = Offers(self.settings.transfer, self._sign, self._told, self.rehearsal)
 
     @property
@@ -52,6 +57,7 @@ class Round:
                 if self._is_ready(verdict):
                     if self._offer_around(verdict):
                         patient_until = time.monotonic() + patience_s
+                        self._tell()
                 elif not self._wait(verdict, patient_until):
                     break
         finally:
@@ -62,11 +68,19 @@ class Round:
         self._close(self._targets)
         if self.moved and not any(target.full_for for target in self._targets):
             self._told.over("room")
+        elif self._found is not None and not self._found.complete:
+            self._told.over("room")  # none is needed
         self._told.forget_gone()
+        self._told.forget_other_nas([target.nas.name for target in self._targets])
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.hears is not None and self._found is not None:
+            self.hears(self._found, self._told.failed)
 
     def _next(self) -> Verdict | None:
         """The oldest complete plot that is worth an offer now, else later; the folders are looked at each time."""
-        found = waiting.look(self.settings, rehearsal=self.rehearsal, known=self._known)
+        found = self._found = waiting.look(self.settings, rehearsal=self.rehearsal, known=self._known)
         self._told.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
         fresh = [verdict for verdict in found.complete if key(verdict) not in self._tried]
         hopeful = [verdict for verdict in fresh if self._is_hopeful(verdict)]
@@ -132,11 +146,11 @@ class Round:
     def _stays(self, verdict: Verdict) -> None:
         """One ERROR for a plot that no NAS takes; one for all plots when there is just no room."""
         self._tried.add(key(verdict))
-        told = {target.nas.name: no for target in self._targets if (no := target.no(verdict))}
-        if told:  # else each NAS is down, which is told by itself
-            about = "room" if all(no.code == "full" for no in told.values()) else str(verdict.path)
-            whys = "; ".join(f"NAS {name} {no.why}" for name, no in told.items())
-            codes = " ".join(f"{name}:{no.code}" for name, no in told.items())
+        noes = {target.nas.name: no for target in self._targets if (no := target.no(verdict))}
+        if noes:  # else each NAS is down, which is told by itself
+            about = "room" if all(no.code == "full" for no in noes.values()) else str(verdict.path)
+            whys = "; ".join(f"NAS {name} {no.why}" for name, no in noes.items())
+            codes = " ".join(f"{name}:{no.code}" for name, no in noes.items())
             self._told.error(about, codes, f"{verdict.path} stays here: {whys}")
 
     def _wait(self, verdict: Verdict, patient_until: float) -> bool:

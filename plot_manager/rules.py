@@ -1,6 +1,6 @@
 """The plotter's rules: what was seen, what is remembered and the limits in; what holds, and what to remember, out.
 
-Pure.
+Pure. What holds is told without the plotter's name, which every message bears.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ _CALMER_PERCENT = 3  # a folder that plots come to and go from is over a limit u
 
 @dataclass(frozen=True)
 class PlotterFacts:
-    """The plotter now: how full each plot folder's file system is, failures in a row by plot, incomplete files."""
+    """The plotter now: how full each plot folder's file system is, failures in a row by plot, incomplete files.
+
+    `whys` says of a plot that fails, and of an incomplete one, what is wrong, in words that can stand alone.
+    """
 
     host: str
     used_percent: Mapping[str, float] = field(default_factory=dict)
     failed_transfers: Mapping[str, int] = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
     last_run_fault: str = ""
+    whys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class Memory:
 def judge(
     facts: PlotterFacts, memory: Memory, limits: WatchLimits, now: datetime
 ) -> tuple[tuple[Condition, ...], Memory]:
-    """The conditions that hold now (`now` is aware), and the memory for the next time."""
+    """The conditions that hold now, and the memory for the next time.
+
+    `now` is aware and only ages what is incomplete: it may be of a clock that does not jump with the time of day.
+    """
     fullness = {
         folder: _fullness(percent, memory.fullness.get(folder, 0), limits)
         for folder, percent in facts.used_percent.items()
@@ -61,18 +68,20 @@ def _conditions(
     host, event = facts.host, "transfer_failing"
     for folder, level in memory.fullness.items():
         if level:
-            text = f"{host}: {folder} is {facts.used_percent[folder]:.0f} % full; do its plots get away?"
+            text = f"{folder} is {facts.used_percent[folder]:.0f} % full; do its plots get away?"
             subject = f"{host}:{folder}"
             yield Condition("folder_full", subject, CRITICAL if level > 1 else WARNING, event, text)
     for plot, failures in facts.failed_transfers.items():
         if failures >= limits.failed_transfers:
-            text = f"{host}: the transfer of {plot} failed {failures} times in a row; see the log"
+            why = facts.whys.get(plot, f"the transfer of {plot} failed; see the log")
+            text = f"{why} ({failures} runs in a row)" if failures > 1 else why
             yield Condition("transfer_failed", plot, WARNING, event, text)
     for path, since in memory.incomplete.items():
         hours = (now - datetime.fromisoformat(since)).total_seconds() / 3600
         if limits.incomplete_hours and hours >= limits.incomplete_hours:
-            text = f"{host}: {path} has been incomplete for {hours:.0f} hours; is its plotter still at work?"
+            why = facts.whys.get(path, "is its plotter still at work?")
+            text = f"{path} has been incomplete for {hours:.0f} hours: {why}"
             yield Condition("plot_incomplete", path, WARNING, event, text)
     if facts.last_run_fault:
-        text = f"{host}: the last run failed: {facts.last_run_fault}"
+        text = f"the last run failed: {facts.last_run_fault}"
         yield Condition("run_failed", host, WARNING, "run_failed", text)

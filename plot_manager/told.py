@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from manager_core.files import UnreadableError, read_json, write_json
@@ -11,8 +13,20 @@ from manager_core.files import UnreadableError, read_json, write_json
 log = logging.getLogger(__name__)
 
 
+NAME = "told.json"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong: a code for programs, a line for people, and in how many runs in a row it was met."""
+
+    code: str
+    text: str = ""
+    runs: int = 0
+
+
 class Told:
-    """Troubles by what they are about (a plot's path, a NAS), each with a code for what is wrong with it.
+    """Troubles by what they are about (a plot's path, a NAS).
 
     It lives in a JSON file, replaced at each change. One that is missing or cannot be read costs another telling,
     no more. Without a file nothing is remembered: each run tells all. `failed` is whether anything failed in this
@@ -23,20 +37,31 @@ class Told:
         """Read nothing yet."""
         self.failed = False
         self._file = file
-        self._known: dict[str, str] | None = None
+        self._known: dict[str, Trouble] | None = None
+        self._met: set[str] = set()  # what they are about, of those of this run
+
+    @property
+    def troubles(self) -> Mapping[str, Trouble]:
+        """All that was told and is not over, by what it is about."""
+        return dict(self._load())
 
     def error(self, about: str, code: str, text: str) -> None:
         """Log an ERROR; the same trouble as in an earlier run is at INFO."""
         self.failed = True
         known = self._load()
-        log.log(logging.INFO if known.get(about) == code else logging.ERROR, "%s", text)
-        if known.get(about) != code:
-            known[about] = code
+        before = known.get(about)
+        is_new = before is None or before.code != code
+        log.log(logging.ERROR if is_new else logging.INFO, "%s", text)
+        if is_new or about not in self._met:
+            runs = (before.runs if before else 0) + (about not in self._met)
+            self._met.add(about)
+            known[about] = Trouble(code, text, runs)
             self._save(known)
 
     def over(self, about: str) -> None:
         """From now on the same trouble is a new one."""
         known = self._load()
+        self._met.discard(about)
         if known.pop(about, None) is not None:
             log.info("%s: the trouble told before is over", about)
             self._save(known)
@@ -50,25 +75,46 @@ class Told:
         if gone:
             self._save(known)
 
-    def _load(self) -> dict[str, str]:
+    def forget_other_nas(self, names: Collection[str]) -> None:
+        """Forget what is about a NAS that is none of these: it is not in the settings any more."""
+        known = self._load()
+        others = [about for about in known if _nas(about) not in ("", *names)]
+        for about in others:
+            del known[about]
+        if others:
+            self._save(known)
+
+    def _load(self) -> dict[str, Trouble]:
         if self._known is None:
-            self._known = _entries(self._file)
+            self._known = dict(_entries(self._file))
         return self._known
 
-    def _save(self, known: dict[str, str]) -> None:
+    def _save(self, known: Mapping[str, Trouble]) -> None:
         if self._file is None:
             return
         try:
-            write_json(self._file, known)
+            write_json(self._file, {about: asdict(trouble) for about, trouble in known.items()})
         except OSError as error:
             log.warning("%s cannot be written: %s", self._file, error.strerror or error)
 
 
-def _entries(file: Path | None) -> dict[str, str]:
+def _nas(about: str) -> str:
+    """The NAS that a trouble is about; empty when it is about a file, or all of them."""
+    return "" if about.startswith("/") else about.partition("NAS ")[2]
+
+
+def _entries(file: Path | None) -> Iterator[tuple[str, Trouble]]:
     try:
         found = read_json(file) if file is not None else None
     except UnreadableError as error:
         log.warning("%s; begun anew", error)
-        return {}
-    entries = found.items() if isinstance(found, dict) else ()
-    return {about: code for about, code in entries if isinstance(code, str)}
+        return
+    for about, entry in found.items() if isinstance(found, dict) else ():
+        if isinstance(entry, str):  # as the release before had it
+            yield about, Trouble(entry)
+        elif isinstance(entry, dict) and isinstance(entry.get("code"), str):
+            runs = entry.get("runs")
+            yield (
+                about,
+                Trouble(entry["code"], str(entry.get("text", "")), runs if isinstance(runs, int) else 0),
+            )

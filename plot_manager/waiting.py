@@ -9,14 +9,13 @@ from pathlib import Path
 
 from manager_core.files import UnreadableError, read_json, write_json
 from manager_core.plots import State, Verdict
-from plot_manager import finished
+from plot_manager import finished, steady
 from plot_manager.finished import Finished, Memory
 from plot_manager.known import Examined
 from plot_manager.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 ZEROS = bytes(1 << 20)
 
 
@@ -33,7 +32,7 @@ def look(
         plots.suffixes,
         Memory(state / ("seen_test.json" if rehearsal else "seen.json"), keeps=remember),
         settle_s=0.0 if rehearsal else plots.settle_s,
-        clock=(BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME)),
+        clock=steady.moment(),
         examine=known or examiner(settings, rehearsal=rehearsal),
     )
     if remember and not rehearsal:

@@ -21,7 +21,7 @@ def holds(*looks: dict, limits: WatchLimits = WatchLimits()) -> dict[str, Severi
         now = START + timedelta(hours=look.get("hours", 0))
         facts = PlotterFacts("plotter1", **{name: value for name, value in look.items() if name != "hours"})
         found, memory = judge(facts, memory, limits, now)
-    assert all(each.event in EVENTS and "plotter1" in each.text for each in found)
+    assert all(each.event in EVENTS and "plotter1" not in each.text for each in found)
     return {f"{each.rule}/{each.subject}": each.severity for each in found}
 
 

@@ -1,0 +1,230 @@
+"""Tells people what a run met: once when it begins, when it gets worse, once a day, and when it is over.
+
+Nothing here raises or changes what a run does and returns: plots are sent, too, when nobody can be told of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from manager_core import alerts, files, letters, logs, notify, secrets, witness
+from manager_core.alerts import Alert, Condition, Severity
+from manager_core.errors import ManagerError
+from manager_core.ping import Ping
+from manager_core.plots import State
+from manager_core.program import FAILED
+from plot_manager import recall, rules, told
+from plot_manager.finished import Finished
+from plot_manager.rules import PlotterFacts
+from plot_manager.settings import PROGRAM, Settings
+
+log = logging.getLogger(__name__)
+
+ALERTS = "alerts.json"
+TELL_EVERY_S = 60.0  # while a long run goes on
+PING_EVERY_S = 300.0  # as often as cron would: a run may send plots for days
+_STAY_INCOMPLETE = (State.INCOMPLETE, State.BEING_WRITTEN)
+_LOCK_HELD, _RUN_FAILED = "lock_held", "run_failed"
+_LEVELS = {"fired": logging.WARNING, "worse": logging.WARNING}
+
+
+class People:
+    """Who is told of one run, while it lasts and at its end."""
+
+    def __init__(
+        self, settings: Settings, tell_every_s: float = TELL_EVERY_S, ping_every_s: float = PING_EVERY_S
+    ) -> None:
+        self.settings = settings
+        self._every_s = (tell_every_s, ping_every_s)
+        self._folder = settings.files.state_folder
+        self._ping = Ping(settings.ping, self._folder, _now())
+        self._errors = witness.Errors()
+        self._tail = witness.Tail(logging.Formatter(logs.FORMAT)) if settings.ping.url else None
+        self._told_at = self._pinged_at = time.monotonic()
+        self._found: Finished | None = None
+
+    def accompany(self, work: Callable[[], int]) -> int:
+        """Do a run's work, and tell of it; returns the exit code. What ends it from outside goes on its way."""
+        with self._watching():
+            self._ping.start()
+            try:
+                code, fault = _done(work)
+            except BaseException:
+                self._ping.drop()
+                raise
+            self._guarded(lambda: self._follow(code, fault))
+        return code
+
+    def hear(self, found: Finished, failed: bool) -> None:
+        """What the run's last look found, and whether anything failed so far: told now if that is long ago."""
+        self._found = found
+        now, (tell_every_s, ping_every_s) = time.monotonic(), self._every_s
+        if now - self._told_at >= tell_every_s:
+            self._guarded(self._meanwhile)
+            self._told_at = time.monotonic()
+        if now - self._pinged_at >= ping_every_s:
+            self._guarded(lambda: self._ping.end(FAILED if failed else 0, self._text()))
+            self._pinged_at = time.monotonic()
+
+    def _meanwhile(self) -> None:
+        self._tell(None)
+        notify.flush(self.settings, self._folder, _now())
+        self._report()
+
+    def _follow(self, code: int, fault: str) -> None:
+        self._tell(fault)
+        notify.flush(self.settings, self._folder, _now())
+        self._report()
+        self._ping.end(code, self._text())
+
+    def _tell(self, fault: str | None) -> None:
+        """Judge, keep, and post what is new. `fault` is what ended the run; None while it goes on."""
+        settings, host = self.settings, notify.host(self.settings)
+        memory = recall.read(self._folder)
+        used, unknown = used_percent(settings.plots.folders, host)
+        found = facts(host, used, told.Told(self._folder / told.NAME).troubles, self._found, memory, fault)
+        conditions, after = rules.judge(found, memory.judged, settings.watch, memory.clock.now(memory.at))
+        if fault is None:
+            unknown.append(f"{_RUN_FAILED}/{host}")
+        if recall.keep(self._folder, memory, after):
+            _step(settings, conditions, unknown)
+
+    def _report(self) -> None:
+        records, self._errors.records = self._errors.records, []
+        notify.report(records, self.settings, self._folder, _now())
+
+    def _text(self) -> str:
+        return secrets.redact(self._tail.text()) if self._tail is not None else ""
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """What is logged meanwhile is kept for Sentry, and for the dead man's switch."""
+        handlers = [handler for handler in (self._errors, self._tail) if handler is not None]
+        for handler in handlers:
+            logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                logging.getLogger().removeHandler(handler)
+
+    @staticmethod
+    def _guarded(act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:
+            log.exception("Nobody could be told of this run, by a fault of the program; please report it")
+
+
+def blocked(settings: Settings, why: str) -> None:
+    """Send what is due, and tell of a run that is under way and does nothing (`why`; empty: it does). Never raises."""
+    try:
+        if why:
+            host = notify.host(settings)
+            held = Condition(_LOCK_HELD, host, Severity.WARNING, "run_failed", why)
+            _step(settings, [held], None)
+        notify.flush(settings, settings.files.state_folder, _now())
+    except Exception:
+        log.exception("Nobody could be told of this run, by a fault of the program; please report it")
+
+
+def known_alerts(folder: Path) -> dict[str, Alert]:
+    """The alerts after the last run; none, with a WARNING, when they cannot be read."""
+    try:
+        return alerts.from_json(files.read_json(folder / ALERTS))
+    except files.UnreadableError as error:
+        log.warning("%s; what holds is told anew", error)
+        return {}
+
+
+def facts(
+    host: str,
+    used: Mapping[str, float],
+    troubles: Mapping[str, told.Trouble],
+    found: Finished | None,
+    memory: recall.Recalled,
+    fault: str | None,
+) -> PlotterFacts:
+    """The plotter as this run knows it. Pure.
+
+    Without a look (`found` is None) the files that were incomplete still are.
+    """
+    passed_over = found.passed_over if found is not None else ()
+    whys = {about: trouble.text for about, trouble in troubles.items() if trouble.text}
+    whys |= {str(one.path): one.reason for one in passed_over}
+    incomplete = [str(one.path) for one in passed_over if one.state in _STAY_INCOMPLETE]
+    unreadable = [one.reason for one in passed_over if one.state is State.UNREADABLE]
+    return PlotterFacts(
+        host,
+        used,
+        {about: trouble.runs for about, trouble in troubles.items()},
+        tuple(memory.judged.incomplete if found is None else incomplete),
+        fault or next(iter(unreadable), ""),
+        whys,
+    )
+
+
+def used_percent(folders: Sequence[Path], host: str) -> tuple[dict[str, float], list[str]]:
+    """How full the file systems of these folders are, each once, as df shows it; and whom that says nothing of."""
+    used: dict[str, float] = {}
+    unknown: list[str] = []
+    devices: set[int] = set()
+    for folder in folders:
+        try:
+            device, shown = folder.stat().st_dev, os.statvfs(folder)
+        except OSError:  # that it cannot be read is told with what a look found
+            unknown.append(f"{host}:{folder}")
+            continue
+        taken = shown.f_blocks - shown.f_bfree
+        if device not in devices and taken + shown.f_bavail:
+            used[str(folder)] = 100.0 * taken / (taken + shown.f_bavail)
+        devices.add(device)
+    return used, unknown
+
+
+def _done(work: Callable[[], int]) -> tuple[int, str]:
+    """The exit code, and the fault that ended the work; empty when it came to its end."""
+    try:
+        return work(), ""
+    except (ManagerError, OSError) as error:
+        log.error("%s", error)
+        return FAILED, str(error)
+    except Exception as error:
+        log.exception("%s ended by a fault of its own; please report it", PROGRAM)
+        return FAILED, f"{type(error).__name__}: {error}"
+
+
+def _step(settings: Settings, conditions: Sequence[Condition], unknown: Collection[str] | None) -> None:
+    """Hold what holds against what was told, keep it, then post what is new. `unknown`: None for all the rest."""
+    folder, now = settings.files.state_folder, _now()
+    before = known_alerts(folder)
+    remind = timedelta(hours=settings.alerts.remind_hours)
+    after, notices = alerts.step(before, conditions, now, before if unknown is None else unknown, remind)
+    if after != before and not _kept(folder, after):
+        return
+    for notice in notices:
+        log.log(_LEVELS.get(notice.kind, logging.INFO), "Alert %s: %s", notice.kind, notice.text)
+    if notices:
+        notify.post(letters.group(notices, notify.host(settings), now), settings, folder, now)
+
+
+def _kept(folder: Path, told_now: Mapping[str, Alert]) -> bool:
+    """Keep the alerts; what cannot be kept would be told again in each run, and is not told at all."""
+    try:
+        files.write_json(folder / ALERTS, alerts.as_json(told_now))
+    except OSError as error:
+        log.error(
+            "%s cannot be written: %s; nobody is told of this run", folder / ALERTS, error.strerror or error
+        )
+        return False
+    return True
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).astimezone()
