@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +42,8 @@ class Told:
 
     @staticmethod
     def _key(text: str) -> str:
+        import hashlib  # not needed in a quiet run
+
         return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
     def _said(self) -> dict[str, float]:
