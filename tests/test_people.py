@@ -1,0 +1,165 @@
+"""The NAS tells its people: real runs on folders for drives, a real mail server, an SMS service as strict as Twilio."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rig.people import MailServer, PingStub, Twilio, ended
+from smallnas import Caller, SmallNas, offer, pieces_of, sent
+
+from drive_manager import bookkeeping, marks, memory, settings
+from drive_manager.ledger import NAME as LEDGER
+from drive_manager.ledger import Ledger
+from manager_core import digest, notify
+from manager_core.wire import Done, Have, Holds, Kept
+
+DATA = os.urandom(300_000)
+OFFER = offer(DATA)
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Iterator[MailServer]:
+    server = MailServer(tmp_path, "the password")
+    with ended(server):
+        yield server
+
+
+@pytest.fixture
+def sms() -> Iterator[Twilio]:
+    stub = Twilio("0123456789abcdef0123456789abcdef")
+    with ended(stub):
+        yield stub
+
+
+class Nas(SmallNas):
+    """A NAS of two drives whose config also has what a test writes."""
+
+    def tell(self, *sections: str) -> None:
+        path = self.settings.source
+        extra = "[health]\nsmart = no\n[alerts]\nhost_name = chianas01\n"
+        path.write_text(path.read_text() + extra + "".join(sections))
+        self.settings = settings.load(path, environ={})
+
+    def ticks(self, count: int) -> None:
+        for _ in range(count):
+            self.tick()
+
+
+@pytest.fixture
+def nas(tmp_path: Path) -> Nas:
+    return Nas(tmp_path, drives=2)
+
+
+def subjects(mail: MailServer) -> list[str]:
+    return [str(message["Subject"]) for _, message in mail.mails]
+
+
+def test_a_drive_that_is_lost_and_comes_back_is_told_once_each(
+    nas: Nas, mail: MailServer, sms: Twilio
+) -> None:
+    nas.tell(mail.ini(events="drive_lost drive_returned"), sms.ini(events="drive_lost"))
+    nas.drives[1].rmdir()
+    nas.ticks(5)
+    assert len(mail.mails) == 1
+    assert f"{nas.drives[1]}" in mail.mails[0][1].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert len(sms.messages) == 1
+    nas.drives[1].mkdir()
+    nas.ticks(3)
+    assert len(mail.mails) == 2, subjects(mail)
+    assert len(sms.messages) == 1, "returned is not among its events"
+
+
+def test_a_change_of_drives_is_told_with_what_is_known_of_both(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini(events="drive_changed"))
+    nas.tick()
+    marks.set_aside(nas.state, str(nas.drives[0]), "", "cable", "2026-01-01")
+    nas.ticks(2)
+    (subject,) = subjects(mail)
+    assert str(nas.drives[1]) in subject
+    text = mail.mails[0][1].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert all(word in text for word in ("Mount point", "Free", "Plots", str(nas.drives[0])))
+
+
+def test_a_dead_mail_server_changes_nothing_and_is_caught_up_with(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini(events="drive_lost"))
+    nas.tick()
+    mail.stop()
+    nas.drives[1].rmdir()
+    began = time.monotonic()
+    assert [nas.tick() for _ in range(3)] == [0, 0, 0]
+    assert time.monotonic() - began < 15
+    mail.start()
+    later = datetime.now().astimezone() + timedelta(minutes=10)
+    for _ in range(2):
+        notify.flush(nas.settings, nas.state, later)
+    assert len(mail.mails) == 1, subjects(mail)
+
+
+def test_the_report_goes_out_once_a_day(nas: Nas, mail: MailServer) -> None:
+    past = datetime.now().astimezone() - timedelta(minutes=1)
+    nas.tell(mail.ini(events="daily_report"), f"[report]\ntime = {past:%H:%M}\n")
+    nas.ticks(3)
+    (subject,) = subjects(mail)
+    assert subject.startswith("chianas01: ")
+    message = mail.mails[0][1]
+    assert {part.get_content_type() for part in message.walk()} >= {"text/plain", "text/html"}
+
+
+def test_what_arrives_is_in_the_ledger(nas: Nas) -> None:
+    nas.tell()
+    for answer in (Kept, Have):
+        with Caller(nas.script) as caller:
+            if answer is Kept:
+                caller.ask(OFFER, Holds)
+                caller.stream(DATA, OFFER)
+                assert caller.ask(sent(DATA, OFFER), Kept)
+            else:
+                have = caller.ask(OFFER, Have)
+                assert have.digest == digest.of_pieces(pieces_of(DATA), "xxh3-128")
+                caller.say(Done("t"))
+    book = Ledger(nas.state / LEDGER)
+    (row,) = book.recent("arrivals")
+    assert (row["name"], row["size"], row["mount"], row["streamed"]) == (
+        OFFER.name, len(DATA), str(nas.drives[0]), len(DATA),
+    )  # fmt: skip
+    assert list(book.last_offers()) == [row["plotter"]]
+
+
+def test_transfers_that_keep_failing_are_told_and_that_it_is_over(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini(events="transfer_failing"))
+    for _ in range(3):
+        with Caller(nas.script) as caller:
+            caller.ask(OFFER, Holds)
+    assert memory.failures(nas.state) == {OFFER.name: 3}
+    nas.ticks(2)
+    assert len(mail.mails) == 1, subjects(mail)
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        caller.ask(sent(DATA, OFFER), Kept)
+    nas.ticks(2)
+    assert len(mail.mails) == 2, subjects(mail)
+
+
+def test_the_dead_mans_switch_hears_of_each_run(nas: Nas) -> None:
+    stub = PingStub()
+    with ended(stub):
+        nas.tell(f"[ping]\nurl = {stub.base}/check\n")
+        nas.tick()
+        for drive in nas.drives:
+            drive.rmdir()
+        assert nas.tick() == 1
+    paths = [path.split("?")[0] for _, path in stub.requests]
+    assert paths == ["/check/start", "/check", "/check/start", "/check/fail"]
+
+
+def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini(events="run_failed"))
+    bookkeeping.crashed(nas.settings, datetime.now().astimezone(), 1.0, ValueError("a fault of its own"))
+    nas.ticks(1)
+    assert any("failed" in subject for subject in subjects(mail)), subjects(mail)
