@@ -13,19 +13,22 @@ from manager_core.letters import Letter
 
 
 def letter(ran: Ran) -> Letter | None:
-    """The letter, when a drive is written no more (full, gone, set aside, hot); None otherwise."""
+    """The letter, when a drive is written no more (full, gone, set aside, hot) and another is; None otherwise.
+
+    That there is no other one is an alert of its own.
+    """
     before, now = ran.before.active, ran.decision.choice.active
     left = [mount for mount in before if mount not in now]
-    if not left:
+    if not left or not now:
         return None
     reading = health_cache.load(ran.folder)
-    fresh = next((mount for mount in now if mount not in before), next(iter(now), ""))
+    fresh = next((mount for mount in now if mount not in before), now[0])
     sides = []
     for mount in (left[0], fresh):
         identity = ran.world.identities.get(mount, UNKNOWN)
         known = vitals.of(identity, reading.drives, ran.world.senses.degrees)
         drive = next((drive for drive in ran.world.drives if drive.mount == mount), None)
-        sides.append(_facts(mount, known, drive) if mount else None)
+        sides.append(_facts(mount, known, drive))
     host = notify.host(ran.settings)
     return letters.drive_change(host, ran.decision.choice.why, sides[0], sides[1], ran.world.now)
 

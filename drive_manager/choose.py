@@ -24,6 +24,7 @@ class Outcome(enum.Enum):
 
     OK = ""
     FULL = "all drives are full: none has room for another plot; add a drive or make room"
+    UNFIT = "no drive with room can be used: each is too hot or failing; see drive_manager status"
     NONE_USABLE = "no drive can be used: each is offline or has a problem; see drive_manager status"
     NONE_MOUNTED = "no drive is mounted that [drives] mount_points names; mount one or correct the patterns"
     MARKS_UNREADABLE = "no drive is chosen since the offline marks cannot be read"
@@ -47,7 +48,8 @@ class Choice:
     With `fill` the actives are the few that are written now, in order. With `spread` and `most_free` they are all
     drives with room: which of them a plot goes to is decided when it is offered, by what is on them then.
     `spares` also names full drives that hold a plot in flight: it can be finished only there.
-    `plots_left` is how many more plots there is room for.
+    `plots_left` is how many more plots there is room for, drives that are too hot or failing included: they cool, or
+    are replaced, and the day on which all is full is not to jump about with the weather.
     """
 
     active: tuple[str, ...]
@@ -83,6 +85,7 @@ def choose(
     spares = tuple(mount for mount in roomy if mount not in taken) + tuple(
         each.drive.mount for each in fits if each.usable and not each.plots and each.drive.partials
     )
+    aside = _plots_aside(drives, offline, plot_size, settings, unfit or {})
     first = next(iter(in_turn(fits, settings)), None)
     return Choice(
         active,
@@ -90,8 +93,8 @@ def choose(
         tuple((each.drive.mount, each.reason) for each in fits if not (each.usable and each.plots)),
         tuple((each.drive.mount, _reason(each, taken, kept, first, settings)) for each in fits),
         _why(active, previous, fits, settings),
-        _outcome(fits, active),
-        sum(each.plots for each in fits),
+        _outcome(fits, active, aside),
+        sum(each.plots for each in fits) + aside,
     )
 
 
@@ -200,9 +203,25 @@ def _left(each: Fit | None) -> str:
     return f"cannot be used ({each.reason})"
 
 
-def _outcome(fits: Sequence[Fit], active: Sequence[str]) -> Outcome:
+def _plots_aside(
+    drives: Sequence[Drive],
+    offline: Mapping[str, Mark],
+    plot_size: int,
+    settings: Drives,
+    unfit: Mapping[str, str],
+) -> int:
+    """How many plots would find room on the drives that are too hot or failing."""
+    if not unfit:
+        return 0
+    fits = fit([drive for drive in drives if drive.mount in unfit], offline, plot_size, settings)
+    return sum(each.plots for each in fits)
+
+
+def _outcome(fits: Sequence[Fit], active: Sequence[str], aside: int) -> Outcome:
     if active:
         return Outcome.OK
     if not fits:
         return Outcome.NONE_MOUNTED
+    if aside and any(each.usable for each in fits):
+        return Outcome.UNFIT
     return Outcome.FULL if any(each.usable for each in fits) else Outcome.NONE_USABLE

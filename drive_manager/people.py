@@ -132,7 +132,7 @@ def step(
     """The alerts after this run, and all there is to tell, what happened to drives included. Pure."""
     remind = timedelta(hours=ran.settings.alerts.remind_hours)
     told, notices = alerts.step(before, conditions, ran.world.now, rules.unknown(facts), remind)
-    found = [_returned(notice) for notice in notices]
+    found = [_returned(notice, facts) for notice in notices]
     # A drive that is lost, and comes back, is the rule's to tell: it waits for a second look, and does not flap.
     events = [
         Notice(
@@ -144,11 +144,15 @@ def step(
     return told, [*found, *events]
 
 
-def _returned(notice: Notice) -> Notice:
-    """A missing drive's end is its return."""
-    if (notice.rule, notice.kind) == ("drive_missing", "resolved"):
-        return replace(notice, event="drive_returned")
-    return notice
+def _returned(notice: Notice, facts: Sequence[rules.DriveFacts]) -> Notice:
+    """That a drive is missing no more means that it is back, unless it was taken offline or another is in its place."""
+    here = next((each for each in facts if each.subject == notice.subject and not each.missing), None)
+    if (notice.rule, notice.kind) != ("drive_missing", "resolved") or here is None:
+        return notice
+    from manager_core.letters import lasted
+
+    text = f"{here.name} is back after {lasted(notice)}"
+    return replace(notice, event="drive_returned", kind="told", text=text, since=None, ended=None)
 
 
 def _farm(ran: Ran, book: Book) -> FarmFacts:

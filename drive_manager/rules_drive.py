@@ -40,7 +40,12 @@ def _timeouts(value: int, samples: Samples, now: float, limits: HealthLimits) ->
 
 
 def _cable(_value: int, samples: Samples, now: float, limits: HealthLimits) -> Severity | None:
-    return WARNING if rise(samples, now) >= limits.crc_errors_per_day else None
+    """It is over when fewer than half as many come: else a cable that is nearly bad enough comes and goes all day."""
+    many, more = limits.crc_errors_per_day, rise(samples, now)
+    lately = any(
+        rise(samples[: end + 1], at) >= many for end, (at, _) in enumerate(samples) if at > now - DAY_S
+    )
+    return WARNING if more >= many or (lately and 2 * more >= many) else None
 
 
 _COUNTERS: Mapping[str, tuple[str, str, Judge]] = {

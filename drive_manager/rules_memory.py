@@ -68,12 +68,12 @@ def keep(state_folder: Path, memory: Memory) -> bool:
 
 
 def sampled(samples: Samples, value: int, at: float) -> Samples:
-    """The samples with a new value, each change once; what is not needed to tell a day's rise is dropped."""
+    """The samples with a new value, each change once; what tells nothing of yesterday's and today's rise is dropped."""
     if samples and samples[-1][0] > at + _AHEAD_S:  # the clock was set back: begun anew
         samples = ()
     if samples and samples[-1][1] == value:
         return samples
-    older = [index for index, (when, _) in enumerate(samples) if when <= at - DAY_S]
+    older = [index for index, (when, _) in enumerate(samples) if when <= at - 2 * DAY_S]
     return (*samples[older[-1] if older else 0 :], (at, value))
 
 

@@ -31,6 +31,9 @@ REMIND = timedelta(hours=24)
 # An alert that comes back this soon after its end flaps: it is told once more, and then ends only when it has been
 # quiet for as long.
 CALM = timedelta(hours=1)
+# A warm afternoon reaches one drive after another: after the first one the next ones of the same event are gathered
+# for this long, and told in one message. What is worse than all that was told lately does not wait.
+GATHER = timedelta(minutes=15)
 FLAPS = " (comes and goes)"
 
 
@@ -126,13 +129,14 @@ def step(
     notices: list[Notice] = []
     alert: Alert | None
     notice: Notice | None
+    lately = _Lately(alerts, holding, now, remind)
     for key in [*alerts, *(key for key in holding if key not in alerts)]:
         before, found = alerts.get(key), holding.get(key)
         alert, notice = before, None
         if found is not None:
-            alert, notice = _holds(before, found, now, remind)
+            alert, notice = _holds(before, found, now, lately)
         elif before is not None and key not in unknown and before.subject not in unknown:
-            alert, notice = _gone(before, now)
+            alert, notice = _gone(before, now, lately)
         if alert is not None:
             after[key] = alert
         if notice is not None:
@@ -146,8 +150,37 @@ def firing(alerts: Mapping[str, Alert]) -> list[Alert]:
     return sorted(held, key=lambda alert: (-alert.severity, alert.since))
 
 
+class _Lately:
+    """What was told before this look, by event: whether the next message of an event is due yet."""
+
+    def __init__(
+        self, alerts: Mapping[str, Alert], holding: Container[str], now: datetime, remind: timedelta
+    ) -> None:
+        self._told: dict[str, list[tuple[str, Severity]]] = {}
+        self._reminding: set[str] = set()
+        self.remind, self._now = remind, now
+        for alert in alerts.values():
+            if alert.told_at is None or alert.told_at > now or alert.phase == PENDING:
+                continue
+            if now - alert.told_at < GATHER:
+                severity = alert.worst if alert.phase == FIRING else Severity.WARNING
+                self._told.setdefault(alert.event, []).append((alert.key, severity))
+            if alert.phase == FIRING and alert.key in holding and now - alert.told_at >= remind:
+                self._reminding.add(alert.event)
+
+    def gathers(self, alert: Alert, severity: Severity) -> bool:
+        """Whether this waits, since another alert of the same event was told a few minutes ago."""
+        told = self._told.get(alert.event, ())
+        return any(key != alert.key and severity <= each for key, each in told)
+
+    def reminds(self, alert: Alert) -> bool:
+        """Whether a reminder is due: by its own age, or soon and another one of the same event is now."""
+        age = self._now - alert.told_at if alert.told_at is not None else timedelta(0)
+        return age >= (self.remind / 2 if alert.event in self._reminding else self.remind)
+
+
 def _holds(
-    before: Alert | None, found: Condition, now: datetime, remind: timedelta
+    before: Alert | None, found: Condition, now: datetime, lately: _Lately
 ) -> tuple[Alert, Notice | None]:
     """The alert whose condition is there."""
     if before is not None:
@@ -159,7 +192,7 @@ def _holds(
             clear_polls=found.clear_polls,
         )
     if before is not None and before.phase == FIRING:
-        return _still(replace(before, clear_count=0, cleared_at=None), now, remind)
+        return _still(replace(before, clear_count=0, cleared_at=None), now, lately)
     if before is None or (before.phase == RESOLVED and _age(before.told_at, now) >= CALM):
         alert = Alert(found.rule, found.subject, found.severity, found.event, found.text, PENDING, now)
         alert = replace(alert, clear_polls=found.clear_polls)
@@ -167,24 +200,24 @@ def _holds(
         alert = replace(before, phase=PENDING, since=now, count=1, clear_count=0, flaps=True)
     else:
         alert = replace(before, count=before.count + 1)
-    if alert.count < found.polls:
+    if alert.count < found.polls or lately.gathers(alert, found.severity):
         return alert, None
     alert = replace(alert, phase=FIRING, fired_at=now, told_at=now, worst=found.severity, cleared_at=None)
     return alert, _notice(alert, "fired", found.severity)
 
 
-def _still(alert: Alert, now: datetime, remind: timedelta) -> tuple[Alert, Notice | None]:
+def _still(alert: Alert, now: datetime, lately: _Lately) -> tuple[Alert, Notice | None]:
     """A firing alert whose condition is still there: told again when worse, and as a reminder."""
-    if alert.severity > alert.worst:
+    if alert.severity > alert.worst and not lately.gathers(alert, alert.severity):
         return replace(alert, worst=alert.severity, told_at=now), _notice(alert, "worse", alert.severity)
     if alert.told_at is None or alert.told_at > now:  # the clock went back
         return replace(alert, told_at=now), None
-    if now - alert.told_at >= remind:
+    if lately.reminds(alert):
         return replace(alert, worst=alert.severity, told_at=now), _notice(alert, "reminder", alert.severity)
     return alert, None
 
 
-def _gone(before: Alert, now: datetime) -> tuple[Alert | None, Notice | None]:
+def _gone(before: Alert, now: datetime, lately: _Lately) -> tuple[Alert | None, Notice | None]:
     """The alert whose condition is not there."""
     if before.phase == PENDING:  # one that flaps is remembered for as long as if it had not come back
         calm = replace(before, phase=RESOLVED, count=0)
@@ -194,6 +227,8 @@ def _gone(before: Alert, now: datetime) -> tuple[Alert | None, Notice | None]:
     ended = before.cleared_at if before.cleared_at and before.cleared_at <= now else now
     alert = replace(before, clear_count=before.clear_count + 1, cleared_at=ended)
     if alert.clear_count < alert.clear_polls or (alert.flaps and now - ended < CALM):
+        return alert, None
+    if lately.gathers(alert, Severity.WARNING):
         return alert, None
     notice = replace(_notice(alert, "resolved", Severity.WARNING), ended=ended)
     return replace(alert, phase=RESOLVED, told_at=now), notice

@@ -6,7 +6,7 @@ import base64
 import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from manager_core.alerts import Notice, Severity
@@ -171,30 +171,44 @@ def from_json(value: Mapping[str, object]) -> Letter:
 
 
 def _alert(notices: Sequence[Notice], host: str, now: datetime) -> Letter:
-    """The letter of one event."""
+    """The letter of one event. A reminder is nothing to wake somebody for, however bad its matter."""
     open_ones = [notice for notice in notices if notice.kind != "resolved"]
-    severity = max((notice.severity for notice in open_ones), default=Severity.WARNING)
-    urgent = " CRITICAL" if severity >= Severity.CRITICAL else ""
-    subject = one_line(f"{host}{urgent}: {_title(notices)}")
+    worst = max((notice.severity for notice in open_ones), default=Severity.WARNING)
+    news = [notice.severity for notice in open_ones if notice.kind != "reminder"]
+    severity = max(news, default=Severity.WARNING)
+    urgent = " CRITICAL" if worst >= Severity.CRITICAL else ""
+    subject = one_line(f"{host}{urgent}: {_title([_within(host, notice) for notice in notices])}")
     plain = "\n".join(f"- {_line(notice)}" for notice in notices)
     text, html = _render("alert", _facts(subject, notices, host, now), f"{plain}\n")
     return Letter(notices[0].event, severity, subject, text, html)
+
+
+def _within(host: str, notice: Notice) -> Notice:
+    """The notice as it reads behind the host's name: without that name."""
+    text = notice.text
+    for lead in (f"{host}: ", f"{host} "):
+        text = text.removeprefix(lead)
+    return replace(notice, text=text)
 
 
 def _title(notices: Sequence[Notice]) -> str:
     """What one event's notices say, in a line: the only one itself, else how many of which kind."""
     if len(notices) == 1:
         return _line(notices[0])
-    parts = []
-    for over in (False, True):
-        some = [notice for notice in notices if (notice.kind == "resolved") is over]
-        if len(some) == 1:
-            parts.append(_line(some[0]))
-        elif some:
-            what = _SEVERAL.get(some[0].event, "{n} messages").format(n=len(some))
-            critical = sum(notice.severity >= Severity.CRITICAL for notice in some)
-            parts.append(("over: " if over else "") + what + (f" ({critical} critical)" if critical else ""))
-    return "; ".join(parts)
+    old = ("reminder", "resolved")
+    news = [notice for notice in notices if notice.kind not in old]
+    groups = [("", news), *((kind, [notice for notice in notices if notice.kind == kind]) for kind in old)]
+    return "; ".join(_of_kind(kind, some) for kind, some in groups if some)
+
+
+def _of_kind(kind: str, some: Sequence[Notice]) -> str:
+    """Those of one kind, in a few words."""
+    if len(some) == 1:
+        return _line(some[0])
+    what = _SEVERAL.get(some[0].event, "{n} messages").format(n=len(some))
+    critical = sum(notice.severity >= Severity.CRITICAL for notice in some)
+    word = f"{_KINDS[kind][0]}: " if kind else ""
+    return word + what + (f" ({critical} critical)" if critical else "")
 
 
 def _line(notice: Notice) -> str:

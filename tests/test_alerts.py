@@ -55,7 +55,45 @@ def test_what_is_told(looks, told):
 
 def test_two_drives_and_two_rules_are_alerts_of_their_own():
     looks = [[hot()], [hot(), hot(subject="SN2")], [hot(subject="SN2"), hot(rule="smart_197", subject="SN2")]]
-    assert brief(play(looks)) == [(0, "fired", 1), (1, "fired", 1), (2, "resolved", 1), (2, "fired", 1)]
+    told = play(looks, HOUR)
+    assert brief(told) == [(0, "fired", 1), (1, "fired", 1), (2, "resolved", 1), (2, "fired", 1)]
+
+
+def test_one_drive_after_another_is_told_together():
+    looks = [[hot(subject=f"SN{n}") for n in range(30) if n <= number] for number in range(60)] + [[]] * 40
+    told = [(number, kind) for number, kind, _ in brief(play(looks))]
+    assert {each: told.count(each) for each in told} == {
+        (0, "fired"): 1, (15, "fired"): 15, (30, "fired"): 14, (60, "resolved"): 30,
+    }  # fmt: skip
+
+
+def test_what_is_over_while_it_waits_to_be_told_is_never_told():
+    looks = [[hot(), hot(subject="SN2")] if 0 < number < 9 else [hot()] for number in range(20)]
+    assert brief(play(looks)) == [(0, "fired", 1)]
+
+
+def test_the_end_of_one_drive_after_another_is_told_together():
+    drives = [hot(subject=f"SN{n}") for n in range(5)]
+    looks = [drives] + [drives[number:] for number in range(30)]
+    told = [(number, kind) for number, kind, _ in brief(play(looks, 5 * MINUTE))]
+    assert told == [(0, "fired")] * 5 + [(3, "resolved")] * 2 + [(6, "resolved")] * 3
+
+
+def test_what_is_worse_than_all_that_was_told_lately_does_not_wait():
+    a, b, c = hot(), hot(C, subject="SN2"), hot(C, subject="SN3")
+    health = Condition("smart_5", "SN4", W, "health", "text")
+    told = play([[a]] + [[a, b]] + [[a, b, c]] + [[a, b, c, health]] * 20)
+    assert brief(told) == [(0, "fired", 1), (1, "fired", 2), (3, "fired", 1), (16, "fired", 2)]
+    told = play([[a, hot(subject="SN2")], [hot(C), b], [hot(C), b]])
+    assert brief(told) == [(0, "fired", 1), (0, "fired", 1), (1, "worse", 2), (1, "worse", 2)]
+
+
+def test_reminders_of_one_event_come_together():
+    looks = [[hot()]] * 5 + [[hot(), hot(subject="SN2")]] * 50
+    assert brief(play(looks, HOUR)) == [
+        (0, "fired", 1), (5, "fired", 1), (24, "reminder", 1), (24, "reminder", 1), (48, "reminder", 1),
+        (48, "reminder", 1),
+    ]  # fmt: skip
 
 
 def test_a_reminder_a_day_and_then_worse_may_be_told_again():

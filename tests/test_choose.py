@@ -91,6 +91,22 @@ OUTCOMES = [
     ([drive(1, problem="dead")], Outcome.NONE_USABLE),
     ([drive(1)], Outcome.OK),
 ]
+HOT = {"/mnt/drive1": "too hot"}
+# With drive 1 too hot: how it ends, and how many plots there is still room for.
+HOT_OUTCOMES = [
+    ([drive(1, 3 * K32), drive(2, FULL)], Outcome.UNFIT, 3),
+    ([drive(1, FULL), drive(2, FULL)], Outcome.FULL, 0),
+    ([drive(1, 3 * K32, problem="dead"), drive(2, FULL)], Outcome.FULL, 0),
+    ([drive(1, 3 * K32)], Outcome.NONE_USABLE, 3),
+    ([drive(1, 3 * K32), drive(2, K32)], Outcome.OK, 4),
+]
+
+
+@pytest.mark.parametrize(("drives", "outcome", "left"), HOT_OUTCOMES)
+def test_a_hot_drive_is_no_full_one(drives: list[Drive], outcome: Outcome, left: int) -> None:
+    choice = choose(drives, {}, (), K32, Drives(mount_points=("/mnt/*",)), HOT)
+    assert (choice.outcome, choice.plots_left) == (outcome, left)
+    assert "/mnt/drive1" not in choice.active
 
 
 @pytest.mark.parametrize(("drives", "outcome"), OUTCOMES)

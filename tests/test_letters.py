@@ -64,10 +64,22 @@ def page(html: str) -> Tags:
         ([notice()] * 12, "nas01: 12 drives too hot"),
         ([notice()] * 10 + [notice(severity=C)] * 2, "nas01 CRITICAL: 12 drives too hot (2 critical)"),
         ([notice(kind="resolved")] * 3, "nas01: over: 3 drives too hot"),
+        ([notice(kind="reminder")] * 3, "nas01: still so: 3 drives too hot"),
+        (
+            [notice(kind="reminder", severity=C)] * 2 + [notice()] * 2,
+            "nas01 CRITICAL: 2 drives too hot; still so: 2 drives too hot (2 critical)",
+        ),
         (
             [notice()] * 2 + [notice(kind="resolved")],
             "nas01: 2 drives too hot; over: drive /mnt/d1 (SN1) at 52 \u00b0C (lasted 3 h 5 min)",
         ),
+        (
+            [notice(kind="reminder", severity=C)],
+            "nas01 CRITICAL: still so: drive /mnt/d1 (SN1) at 52 \u00b0C",
+        ),
+        ([notice("nas01 will be full", "reminder")], "nas01: still so: will be full"),
+        ([notice("nas01: the script is stale")], "nas01: the script is stale"),
+        ([notice("nas01a will be full")], "nas01: nas01a will be full"),
         ([notice("two\nlines\x1b[2J")], "nas01: two lines [2J"),
     ],
 )
@@ -98,6 +110,22 @@ def test_one_letter_for_each_event_with_everything_in_it():
     assert "CRITICAL drive SN2 lost" in lost.text
     assert "\n\n\n" not in hot.text
     assert letters.group([], "nas01", NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("kinds", "severity"),
+    [
+        (["reminder"], W),
+        (["resolved"], W),
+        (["fired"], C),
+        (["worse"], C),
+        (["reminder", "worse"], C),
+        (["told"], C),
+    ],
+)
+def test_nobody_is_woken_for_a_reminder(kinds, severity):
+    (letter,) = letters.group([notice(kind=kind, severity=C) for kind in kinds], "nas01", NOW)
+    assert letter.severity is severity
 
 
 @pytest.mark.parametrize("event", EVENTS)

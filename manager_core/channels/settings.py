@@ -91,7 +91,9 @@ class Sms:
         "Who gets the messages, each with the country's code.",
     )
     events: tuple[str, ...] = option(
-        "drive_lost no_drive_left health temperature transfer_failing run_failed", _EVENTS, _EVENTS_MEAN
+        "drive_lost drive_returned no_drive_left health temperature transfer_failing run_failed",
+        _EVENTS,
+        _EVENTS_MEAN,
     )
     quiet_hours: Quiet = option("", _QUIET, _QUIET_MEANS)
     sender: str = option(
