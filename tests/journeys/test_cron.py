@@ -28,6 +28,8 @@ def _install(farm: Farm) -> None:
     """What the README has a new user type on both hosts; who also knows the NAS's host key already."""
     farm.forget()
     _typed(farm.nas, f"drive_manager install --yes --mount-points '{DRIVES}/drive*'")
+    # A loop drive has nothing to tell of its health.
+    _typed(farm.nas, "sed -i 's/^#smart = yes/smart = no/' ~/.config/plot_manager/drive_manager.ini")
     said = _typed(farm.plotter, f"plot_manager install --yes --plots {PLOTS} --nas nas --user nas")
     _typed(farm.nas, next(line for line in said.splitlines() if "drive_manager authorize" in line))
     _typed(farm.nas, "drive_manager")
