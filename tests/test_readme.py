@@ -14,6 +14,7 @@ import pytest
 import drive_manager.settings
 import plot_manager.settings
 from manager_core import digest
+from manager_core.alerts import EVENTS
 from manager_core.plots import FINAL_SUFFIXES
 
 TOP = Path(__file__).resolve().parent.parent
@@ -41,7 +42,7 @@ def commands() -> list[tuple[str, ...]]:
 
 def literals() -> str:
     """All string literals of the programs, f-strings in their parts."""
-    files = [file for folder in ("manager_core", *PROGRAMS) for file in (TOP / folder).glob("*.py")]
+    files = [file for folder in ("manager_core", *PROGRAMS) for file in (TOP / folder).rglob("*.py")]
     nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
     return "\0".join(
         node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -102,6 +103,30 @@ def test_figures_are_those_of_the_settings():
     assert f"({digest.PIECE_BYTES >> 20} MiB each)" in README
     assert drive_manager.settings.Test().plot_size == 10_000_000
     assert plots.suffixes == FINAL_SUFFIXES
+
+
+def test_every_event_is_in_the_table():
+    told = README.split("\n| event | tells of |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z_]+)`", told)) == set(EVENTS) - {"test"}
+
+
+def test_limits_are_those_of_the_settings():
+    limits, alerts = drive_manager.settings.HealthLimits(), drive_manager.settings.channels.Alerts()
+    cool, ssd_cool = limits.hot_c - limits.cooler_by_c, limits.ssd_hot_c - limits.cooler_by_c
+    for text in (
+        f"Every {limits.smart_interval_s / 60:g} minutes (`smart_interval_s`)",
+        f"{limits.smart_at_once} at a time, none for longer than {limits.smart_timeout_s:g} seconds",
+        f"| {limits.missing_polls} minutes in a row |",
+        f"more than {limits.reallocated}, or {limits.reallocated_per_day} a day",
+        f"over {limits.command_timeouts} or rising; {limits.crc_errors_per_day} a day",
+        f"{limits.warm_c} °C | {limits.hot_c} °C; it gets no more plots until it is at {cool} |",
+        f"{limits.ssd_warm_c} °C | {limits.ssd_hot_c} °C; the same, until it is at {ssd_cool} |",
+        f"more than {limits.over_median_c} °C",
+        f"its health {limits.unreadable_polls} times in a row",
+        f"full in less than {limits.full_soon_days:g} days, {limits.full_very_soon_days:g} days",
+        f"for up to {alerts.outbox_days:g} days (`outbox_days`)",
+    ):
+        assert text in " ".join(README.split()), text
 
 
 def test_messages_in_the_runbook_are_those_of_the_programs():
