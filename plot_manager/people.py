@@ -194,10 +194,10 @@ def _done(work: Callable[[], int]) -> tuple[int, str]:
         return work(), ""
     except (ManagerError, OSError) as error:
         log.error("%s", error)
-        return FAILED, str(error)
+        return FAILED, secrets.redact(str(error))
     except Exception as error:
         log.exception("%s ended by a fault of its own; please report it", PROGRAM)
-        return FAILED, f"{type(error).__name__}: {error}"
+        return FAILED, secrets.redact(f"{type(error).__name__}: {error}")
 
 
 def _step(settings: Settings, conditions: Sequence[Condition], unknown: Collection[str] | None) -> None:
