@@ -182,17 +182,11 @@ def test_a_dead_mail_server_changes_no_run_and_gets_it_later_exactly_once(
     with contextlib.ExitStack() as held:
         if how == "hangs":  # a run that finds another at work sends it, too
             held.enter_context(Lock(home.state / "locks/plot_manager.lock"))
-            home.run()
-        else:
-            (home.plots / "plot-k32-a.plot").unlink()  # so this is all that there is to tell, but for its end
-            home.run()
-    assert [subject.partition(" ")[2][:4] for subject in subjects(mail)] == [
-        f"{home.plots}"[:4],
-        *(["over"] if how == "down" else []),
-    ]
+        home.run()
+    assert len(mail.mails) == 1
     rested(home)
     home.run()
-    assert len([subject for subject in subjects(mail) if "over: " not in subject]) == 1
+    assert len(mail.mails) == 1
 
 
 def rested(home: Home) -> None:
