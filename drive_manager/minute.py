@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +17,7 @@ from drive_manager.ran import Ran
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
 from manager_core.locks import Lock, held_for
-from manager_core.watch import watched
+from manager_core.watch import Watch, watched
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,13 @@ def run(settings: Settings) -> int:
         return 0
     with watched(settings.ping, folder, began) as watch:
         try:
-            watch.code = _run(settings, began, watch.errors.records)
+            _run(settings, began, watch)
         finally:
             lock.free()
     return watch.code
 
 
-def _run(settings: Settings, began: datetime, errors: Sequence[logging.LogRecord]) -> int:
+def _run(settings: Settings, began: datetime, watch: Watch) -> None:
     clock = time.monotonic()
     try:
         before, seen, world = observe(settings)
@@ -52,8 +52,8 @@ def _run(settings: Settings, began: datetime, errors: Sequence[logging.LogRecord
         bookkeeping.crashed(settings, began, time.monotonic() - clock, error)
         raise
     seconds = time.monotonic() - clock
-    people.tell(Ran(settings, before, after, world, decision, began, seconds), errors)
-    return code
+    watch.done(code)
+    people.tell(Ran(settings, before, after, world, decision, began, seconds), watch.errors.records)
 
 
 def rehearse(settings: Settings) -> list[str]:

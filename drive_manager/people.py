@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from drive_manager import bookkeeping, health_cache, report_due, rules, rules_memory, senses
 from drive_manager.bookkeeping import Book
@@ -40,6 +39,7 @@ def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
         letters += _changed(ran)
     with _apart("What holds now"):
         letters += _alerts(ran, bookkeeping.note(ran))
+    letters += notify.error_letters(errors, settings, folder, now)
     if letters:
         notify.post(letters, settings, folder, now)
     with _apart("The daily report"):
@@ -48,7 +48,6 @@ def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
 
             report_send.daily(settings, ran.after, ran.world, day)
     notify.flush(settings, folder, now)
-    notify.report(errors, settings, folder, now)
 
 
 @contextlib.contextmanager
@@ -102,7 +101,7 @@ def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
     )
     before = holding.known(ran.folder)
     told, notices = step(before, conditions, facts, ran)
-    _keep(ran.folder, remembered, told, before)
+    _keep(ran, remembered, told, before)
     if notices:
         from drive_manager.ledger import NAME, Ledger
         from manager_core import letters
@@ -171,10 +170,12 @@ def _farm(ran: Ran, book: Book) -> FarmFacts:
 
 
 def _keep(
-    folder: Path, remembered: rules_memory.Memory, told: Mapping[str, Alert], before: Mapping[str, Alert]
+    ran: Ran, remembered: rules_memory.Memory, told: Mapping[str, Alert], before: Mapping[str, Alert]
 ) -> None:
+    folder = ran.folder
     try:
-        rules_memory.keep(folder, remembered)
+        if remembered != ran.world.senses.memory:
+            rules_memory.keep(folder, remembered)
         if told != before:
             holding.keep(folder, told)
     except OSError as error:

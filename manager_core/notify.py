@@ -57,34 +57,42 @@ def report(
     records: Sequence[logging.LogRecord], settings: Settings, state_folder: Path, now: datetime
 ) -> None:
     """Report errors that were logged (see witness.Errors) to Sentry, when it is set up. Never raises."""
-    if not records or not settings.sentry.dsn:
-        return
-    try:
-        from manager_core import forked
+    if new := error_letters(records, settings, state_folder, now):
+        post(new, settings, state_folder, now)
 
-        told = Told(state_folder)
-        records = [one for one in records if told.first(f"{one.name} {one.funcName} {one.msg}", now, _SAME_S)]
-        if not records:
-            return
-        made = forked.results({"sentry": partial(events, records, settings)}, MAKING_S)["sentry"]
-        if isinstance(made, Exception):
-            if told.first("sentry", now):
-                log.warning("Errors cannot be reported to Sentry: %s", _words(made))
-            return
-        told.over("sentry")
-        texts = [str(event) for event in made] if isinstance(made, list) else []
-        titles = [record.getMessage()[:100] for record in records]
-        _post(
-            [
-                Letter(ERROR, Severity.CRITICAL, secrets.redact(title), event)
-                for title, event in zip(titles, texts, strict=False)
-            ],
-            settings,
-            state_folder,
-            now,
-        )
+
+def error_letters(
+    records: Sequence[logging.LogRecord], settings: Settings, state_folder: Path, now: datetime
+) -> list[Letter]:
+    """What Sentry is to have of these errors, to be posted with all else there is; each once an hour. Never raises."""
+    if not records or not settings.sentry.dsn:
+        return []
+    try:
+        return _error_letters(records, settings, Told(state_folder), now)
     except Exception:
         log.exception("Errors could not be reported to Sentry, by a fault of the program; please report it")
+        return []
+
+
+def _error_letters(
+    records: Sequence[logging.LogRecord], settings: Settings, told: Told, now: datetime
+) -> list[Letter]:
+    from manager_core import forked
+
+    records = [one for one in records if told.first(f"{one.name} {one.funcName} {one.msg}", now, _SAME_S)]
+    if not records:
+        return []
+    made = forked.results({"sentry": partial(events, records, settings)}, MAKING_S)["sentry"]
+    if isinstance(made, Exception):
+        if told.first("sentry", now):
+            log.warning("Errors cannot be reported to Sentry: %s", _words(made))
+        return []
+    told.over("sentry")
+    texts = [str(event) for event in made] if isinstance(made, list) else []
+    titles = [secrets.redact(record.getMessage()[:100]) for record in records]
+    return [
+        Letter(ERROR, Severity.CRITICAL, title, event) for title, event in zip(titles, texts, strict=False)
+    ]
 
 
 def probe(settings: Settings, timeout_s: float = CHANNEL_S) -> dict[str, str]:

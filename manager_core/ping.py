@@ -34,6 +34,7 @@ class Ping:
         self._told = Told(state_folder)
         self._now = now
         self._start: Task | None = None
+        self._end: Task | None = None
         self._id = ""
 
     def start(self) -> None:
@@ -47,11 +48,22 @@ class Ping:
 
     def end(self, code: int, tail: str = "") -> None:
         """Tell of the run's end: its exit code, and the end of its log (see witness.Tail) when it failed."""
+        self.finish(code, tail)
+        self.wait()
+
+    def finish(self, code: int, tail: str = "") -> None:
+        """Begin to tell of the run's end, beside whatever is done until `wait`."""
         if not self.settings.url:
             return
         self._over(self._start, START_S)
         self._start = None
-        why = self._over(self._begun("/fail" if code else "", tail if code else ""), BUDGET_S)
+        self._end = self._begun("/fail" if code else "", tail if code else "")
+
+    def wait(self) -> None:
+        """See what became of what `finish` began."""
+        if self._end is None:
+            return
+        why, self._end = self._over(self._end, BUDGET_S), None
         if why and self._told.first(_KEY, self._now):
             log.warning("[ping] the service was not told of this run: %s", why)
         elif not why and self._told.over(_KEY):

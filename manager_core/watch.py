@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +16,16 @@ from manager_core.witness import Errors, Tail
 
 @dataclass
 class Watch:
-    """A run: the errors it has logged so far, and its exit code, which counts as 1 until it is set."""
+    """A run: the errors it has logged so far, and its exit code, which counts as 1 until `done` says it."""
 
     code: int = 1
     errors: Errors = field(default_factory=Errors)
+    told: Callable[[int], None] = field(default=lambda _code: None)
+
+    def done(self, code: int) -> None:
+        """The run is done but for its messages: the dead man's switch is told beside those."""
+        self.code = code
+        self.told(code)
 
 
 @contextlib.contextmanager
@@ -38,10 +44,14 @@ def watched(settings: PingSettings, state_folder: Path, now: datetime) -> Iterat
 
         ping = Ping(settings, state_folder, now)
         ping.start()
+        watch.told = lambda code: ping.finish(code, tail.text())
         try:
             yield watch
+        except BaseException:
+            watch.done(1)
+            raise
         finally:
-            ping.end(watch.code, tail.text())
+            ping.wait()
     finally:
         for handler in handlers:
             root.removeHandler(handler)

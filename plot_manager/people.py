@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from manager_core import alerts, files, letters, logs, notify, secrets, witness
+from manager_core import alerts, holding, letters, logs, notify, secrets, witness
 from manager_core.alerts import Alert, Condition, Severity
 from manager_core.errors import ManagerError
 from manager_core.ping import Ping
@@ -26,7 +26,6 @@ from plot_manager.settings import PROGRAM, Settings
 
 log = logging.getLogger(__name__)
 
-ALERTS = "alerts.json"
 TELL_EVERY_S = 60.0  # while a long run goes on
 PING_EVERY_S = 300.0  # as often as cron would: a run may send plots for days
 _STAY_INCOMPLETE = (State.INCOMPLETE, State.BEING_WRITTEN)
@@ -75,13 +74,12 @@ class People:
     def _meanwhile(self) -> None:
         self._tell(None)
         notify.flush(self.settings, self._folder, _now())
-        self._report()
 
     def _follow(self, code: int, fault: str) -> None:
+        self._ping.finish(code, self._text())  # beside the messages
         self._tell(fault)
         notify.flush(self.settings, self._folder, _now())
-        self._report()
-        self._ping.end(code, self._text())
+        self._ping.wait()
 
     def _tell(self, fault: str | None) -> None:
         """Judge, keep, and post what is new. `fault` is what ended the run; None while it goes on."""
@@ -92,12 +90,11 @@ class People:
         conditions, after = rules.judge(found, memory.judged, settings.watch, memory.clock.now(memory.at))
         if fault is None:
             unknown.append(f"{_RUN_FAILED}/{host}")
+        errors, self._errors.records = self._errors.records, []
         if recall.keep(self._folder, memory, after):
-            _step(settings, conditions, unknown)
-
-    def _report(self) -> None:
-        records, self._errors.records = self._errors.records, []
-        notify.report(records, self.settings, self._folder, _now())
+            _step(settings, conditions, unknown, errors)
+        else:
+            notify.report(errors, settings, self._folder, _now())
 
     def _text(self) -> str:
         return secrets.redact(self._tail.text()) if self._tail is not None else ""
@@ -132,15 +129,6 @@ def blocked(settings: Settings, why: str) -> None:
         notify.flush(settings, settings.files.state_folder, _now())
     except Exception:
         log.exception("Nobody could be told of this run, by a fault of the program; please report it")
-
-
-def known_alerts(folder: Path) -> dict[str, Alert]:
-    """The alerts after the last run; none, with a WARNING, when they cannot be read."""
-    try:
-        return alerts.from_json(files.read_json(folder / ALERTS))
-    except files.UnreadableError as error:
-        log.warning("%s; what holds is told anew", error)
-        return {}
 
 
 def facts(
@@ -200,27 +188,39 @@ def _done(work: Callable[[], int]) -> tuple[int, str]:
         return FAILED, secrets.redact(f"{type(error).__name__}: {error}")
 
 
-def _step(settings: Settings, conditions: Sequence[Condition], unknown: Collection[str] | None) -> None:
-    """Hold what holds against what was told, keep it, then post what is new. `unknown`: None for all the rest."""
+def _step(
+    settings: Settings,
+    conditions: Sequence[Condition],
+    unknown: Collection[str] | None,
+    errors: Sequence[logging.LogRecord] = (),
+) -> None:
+    """Hold what holds against what was told, keep it, then post what is new. `unknown`: None for all the rest.
+
+    `errors` are for Sentry; they go in the same round, so that no run waits for one service after the other.
+    """
     folder, now = settings.files.state_folder, _now()
-    before = known_alerts(folder)
+    before = holding.known(folder)
     remind = timedelta(hours=settings.alerts.remind_hours)
     after, notices = alerts.step(before, conditions, now, before if unknown is None else unknown, remind)
     if after != before and not _kept(folder, after):
         return
     for notice in notices:
         log.log(_LEVELS.get(notice.kind, logging.INFO), "Alert %s: %s", notice.kind, notice.text)
-    if notices:
-        notify.post(letters.group(notices, notify.host(settings), now), settings, folder, now)
+    new = letters.group(notices, notify.host(settings), now) if notices else []
+    new += notify.error_letters(errors, settings, folder, now)
+    if new:
+        notify.post(new, settings, folder, now)
 
 
 def _kept(folder: Path, told_now: Mapping[str, Alert]) -> bool:
     """Keep the alerts; what cannot be kept would be told again in each run, and is not told at all."""
     try:
-        files.write_json(folder / ALERTS, alerts.as_json(told_now))
+        holding.keep(folder, told_now)
     except OSError as error:
         log.error(
-            "%s cannot be written: %s; nobody is told of this run", folder / ALERTS, error.strerror or error
+            "%s cannot be written: %s; nobody is told of this run",
+            folder / holding.NAME,
+            error.strerror or error,
         )
         return False
     return True

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from manager_core import letters, notify
+from manager_core import holding, letters, notify
 from manager_core.alerts import Alert, firing
-from plot_manager import people
 from plot_manager.settings import Settings
 
 
@@ -36,7 +35,7 @@ def facts(settings: Settings) -> dict[str, Any]:
 
 
 def _firing(settings: Settings) -> list[Alert]:
-    return firing(people.known_alerts(settings.files.state_folder))
+    return firing(holding.known(settings.files.state_folder))
 
 
 def _told(found: list[Alert]) -> Iterator[str]:
