@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from rig.people import MailServer, PingStub, Twilio, ended
+from rig.people import MailServer, PingStub, PushbulletStub, SentryStub, Twilio, ended
 from smallnas import Caller, SmallNas, offer, pieces_of, sent
 
 from drive_manager import bookkeeping, marks, memory, settings
@@ -156,6 +156,25 @@ def test_the_dead_mans_switch_hears_of_each_run(nas: Nas) -> None:
         assert nas.tick() == 1
     paths = [path.split("?")[0] for _, path in stub.requests]
     assert paths == ["/check/start", "/check", "/check/start", "/check/fail"]
+
+
+def test_all_services_hanging_cost_15_seconds_at_most(nas: Nas, mail: MailServer, sms: Twilio) -> None:
+    push, sentry, ping = PushbulletStub("o.token"), SentryStub("key"), PingStub()
+    with ended(push, sentry, ping):
+        nas.tell(
+            mail.ini(), sms.ini(events="all"), push.ini(), sentry.ini(), f"[ping]\nurl = {ping.base}/check\n"
+        )
+        nas.tick()
+        for stub in (sms, push, sentry, ping):
+            stub.fault = "hang"
+        mail.hanging = True
+        for drive in nas.drives:
+            drive.rmdir()
+        began = time.monotonic()
+        assert nas.tick() == 1
+        assert time.monotonic() - began < 15
+        assert "no drive is mounted" in nas.script.read_text(), "what matters was done first"
+        assert [mail.hanging, len(list((nas.state / "outbox").rglob("*.json"))) > 0] == [True, True]
 
 
 def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> None:
