@@ -32,7 +32,10 @@ def lines(settings: Settings, memory: Memory, seen: Seen, world: World) -> Itera
     yield Line("config", not settings.warnings, "; ".join(settings.warnings) or str(settings.source))
     yield from _folders(settings)
     yield from _drives(settings, seen, world)
-    yield Line("room", bool(seen.drives), show.figures(show.gather(settings, memory, seen, world)))
+    facts = show.gather(settings, memory, seen, world)
+    yield Line(
+        "room", not facts["trouble"], f"{show.figures(facts)}{facts['trouble'] and '; '}{facts['trouble']}"
+    )
     yield _script(settings, memory)
     yield _netcat(settings)
     listening = {one.port for one in netcat.sockets() if one.state == netcat.TCP_LISTEN}

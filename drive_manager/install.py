@@ -42,6 +42,10 @@ def _run(args: Namespace) -> int:
         return _undo(args, path)
     new = not path.exists()
     text, answers = _answers(args) if new else (text_of(path), [])
+    if not new and (args.mount_points):
+        print(
+            f"{path} is there already and stays as it is: what you said goes nowhere; edit that file instead"
+        )
     loaded = settings.read(Settings, path, text, os.environ)
     own = [loaded.files.folder, loaded.files.state_folder, loaded.logs.folder, loaded.receive.script.parent]
     steps = install.folder_steps([*own, path.parent])

@@ -33,8 +33,10 @@ def run(settings: Settings, *, as_json: bool) -> int:
 def _lines(settings: Settings) -> Iterator[Line]:
     yield from _here(settings)
     yield from check_people.lines(settings)
+    found = waiting.look(settings, remember=False).complete
+    size = min((verdict.facts.size for verdict in found if verdict.facts), default=0)
     for nas in settings.nas:
-        yield from _there(settings, nas)
+        yield from _there(settings, nas, size)
 
 
 def _here(settings: Settings) -> Iterator[Line]:
@@ -96,14 +98,14 @@ def _writable(folder: Path) -> tuple[bool, str]:
     return True, str(folder)
 
 
-def _there(settings: Settings, nas: Nas) -> Iterator[Line]:
-    """What only the NAS can tell, over the very talk that a transfer uses."""
+def _there(settings: Settings, nas: Nas, size: int) -> Iterator[Line]:
+    """What only the NAS can tell, over the very talk that a transfer uses; `size` is the smallest plot that waits."""
     who, timeout_s = f"NAS {nas.name}", settings.transfer.connect_timeout_s
     talk = f"{who}: login, host key, receive script"
     try:
         with Session(nas, timeout_s) as session:
             yield Line(talk, True, f"{login(nas)}, release {session.hello.release}")
-            yield from _asked(session, who, timeout_s)
+            yield from _asked(session, who, timeout_s, size)
     except ManagerError as error:
         yield Line(talk, False, str(error))
     for address in nas.addresses:
@@ -114,7 +116,7 @@ def _there(settings: Settings, nas: Nas) -> Iterator[Line]:
             yield Line(f"{who}: address", False, f"{address}: {error}; correct [nas {nas.name}] addresses")
 
 
-def _asked(session: Session, who: str, timeout_s: float) -> Iterator[Line]:
+def _asked(session: Session, who: str, timeout_s: float, size: int) -> Iterator[Line]:
     transfer = uuid.uuid4().hex[:16]
     session.talk.say(Check(transfer))
     answer = session.talk.hear(timeout_s)
@@ -132,14 +134,19 @@ def _asked(session: Session, who: str, timeout_s: float) -> Iterator[Line]:
     drives = wrong or f"{len(answer.drives)}, first {answer.drives[0]}"
     yield Line(f"{who}: drives to write to", not wrong, drives)
     if not wrong:
-        yield _room(session, who, transfer)
+        yield _room(session, who, transfer, size)
 
 
-def _room(session: Session, who: str, transfer: str) -> Line:
-    session.talk.say(Room(transfer, K32_BYTES))
+def _room(session: Session, who: str, transfer: str, size: int) -> Line:
+    """Room for plots like those that wait here; of k32 size when none does."""
+    session.talk.say(Room(transfer, size or K32_BYTES))
     answer = session.talk.hear(60.0)
     if isinstance(answer, Rooms):
-        text = f"{answer.plots} plots of k32 size on {answer.drives} drives"
-        return Line(f"{who}: room", True, text)
+        text = (
+            f"{answer.plots} plots of {f'{size:,} bytes' if size else 'k32 size'} on {answer.drives} drives"
+        )
+        return Line(
+            f"{who}: room", answer.plots > 0, text if answer.plots else f"{text}: mount another drive there"
+        )
     why = answer.why if isinstance(answer, Refused) else type(answer).__name__.upper()
     return Line(f"{who}: room", False, why)

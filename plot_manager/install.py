@@ -38,6 +38,10 @@ def _run(args: Namespace) -> int:
         return _undo(args, path)
     new = not path.exists()
     text, answers = _answers(args) if new else (text_of(path), [])
+    if not new and (args.plots or args.nas or args.user):
+        print(
+            f"{path} is there already and stays as it is: what you said goes nowhere; edit that file instead"
+        )
     loaded = settings.read(Settings, path, text, os.environ)
     folders = [loaded.files.folder, loaded.files.state_folder, loaded.logs.folder, loaded.test.folder]
     steps = install.folder_steps([*folders, path.parent])

@@ -37,6 +37,8 @@ from plot_manager.stream import Source, Stream
 
 log = logging.getLogger(__name__)
 
+CONNECTS = 2  # the first may have met a stranger who was there before us
+
 WORKING_EVERY_S = 10.0
 
 
@@ -58,6 +60,7 @@ class Journey:
     answered: bool = False
     _worked: float = 0.0
     _broken: str = ""
+    _unconnected: int = 0
     _position: int = 0
 
     def travel(self) -> Outcome:
@@ -132,6 +135,10 @@ class Journey:
             if streamed.connected or not self.addresses.next(streamed.broken):
                 break
         self._broken = streamed.broken
+        self._unconnected = 0 if streamed.connected else self._unconnected + 1
+        if self._unconnected == CONNECTS:
+            why = "is that port open in the NAS's firewall ([receive] ports), and `addresses` right?"
+            raise StreamBroken(f"{streamed.broken}: {why}")
         if streamed.heard is not None:
             return streamed.heard
         pieces.extend(streamed.pieces)

@@ -21,12 +21,13 @@ CLOSE_TIMEOUT_S = 10.0
 HINTS = (
     (
         "Host key verification failed",
-        "its host key is unknown or has changed: compare it, then run `ssh {login}` once",
+        "compare its host key; a new one: `ssh {login} true` once; a changed one: `ssh-keygen -R {host}` before that",
     ),
     (
-        "Permission denied",
+        "Permission denied (",
         "put this plotter's line (`drive_manager authorize`) into ~/.ssh/authorized_keys there",
     ),
+    ("Permission denied", "run drive_manager there once: it makes `receive_script` anew"),
     ("Could not resolve", "check `host` in the config, or the name service"),
     ("Connection refused", "is sshd running there, on this port?"),
     ("No such file", "run drive_manager there once, and check `receive_script`"),
@@ -120,7 +121,7 @@ class Session:
         )
         hint = next((hint for mark, hint in HINTS if mark in text), "")
         where = f"{login(self.nas)} ended the talk"
-        hint = f" ({hint.format(login=login(self.nas))})" if hint else ""
+        hint = f" ({hint.format(login=login(self.nas), host=self.nas.host)})" if hint else ""
         return f"{where}: {text[:300]}{hint}" if text else f"{where} (status {self._process.poll()})"
 
     def close(self) -> None:

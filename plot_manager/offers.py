@@ -125,7 +125,11 @@ class Offers:
         self.told.failed = True
         if no_talk:
             target.down = True
-            self.told.error(_about(target), "unreachable", f"NAS {reason}; the next run tries it again")
+            # Another cause is another trouble; figures in it are not.
+            cause = "".join(letter for letter in reason[:120] if not letter.isdigit())
+            self.told.error(
+                _about(target), f"unreachable: {cause}", f"NAS {reason}; the next run tries it again"
+            )
         else:
             log.warning("%s: NAS %s: %s", verdict.path.name, target.nas.name, reason)
             target.failed(verdict, No(type(error).__name__, f"broke off: {reason}"))

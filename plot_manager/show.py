@@ -82,6 +82,9 @@ def dry_run(settings: Settings, *, rehearsal: bool) -> int:
         )
     for verdict in found.passed_over:
         print(f"would pass over {waiting.describe(verdict)}")
-    if not found.complete:
+    if not found.complete and rehearsal:
+        size = f"{settings.test.plot_size:,}"
+        print(f"would make a file of {size} zero bytes in {settings.test.folder}, and send it to {targets}")
+    elif not found.complete:
         print("nothing to send")
     return 0

@@ -84,7 +84,7 @@ def test_what_a_login_shell_prints_first_does_not_matter(tmp_path: Path) -> None
             "echo 'Warning: added' >&2; echo 'chia@nas: Permission denied (publickey).' >&2; exit 255",
             r"Permission denied \(publickey\)\. \(put this plotter's line \(`drive_manager authorize`\) into",
         ),
-        ("echo 'Host key verification failed.' >&2; exit 255", r"compare it, then run `ssh localhost` once"),
+        ("echo 'Host key verification failed.' >&2; exit 255", r"a new one: `ssh localhost true` once"),
         ("echo 'ssh: Could not resolve hostname x' >&2; exit 255", r"check `host` in the config"),
         ("echo 'connect to host: Connection refused' >&2; exit 255", r"is sshd running there, on this port\?"),
         ("echo 'bash: line 1: r.sh: No such file or directory' >&2; exit 127", r"run drive_manager there once"),

@@ -40,8 +40,8 @@ def _install(farm: Farm) -> None:
 def test_cron_alone_moves_a_plot(make_farm: Callable[..., Farm]) -> None:
     farm = make_farm()
     farm.add_drive(1)
+    plot = farm.give(realplots.copies("v1-k18", 1, farm.plots))[0]  # what waits is what `check` asks room for
     _install(farm)
-    plot = farm.give(realplots.copies("v1-k18", 1, farm.plots))[0]
     digest = sha256(plot)
     farm.add_drive(2, size=32 * MIB)
     table = farm.plotter.run("crontab", "-l", check=True).stdout
