@@ -100,6 +100,14 @@ class House:
         return [one.getMessage() for one in ours if one.levelno >= logging.WARNING]
 
 
+@pytest.mark.parametrize("words", [3, 12, 40])
+def test_a_long_subject_arrives_as_it_is(house, mail, words):
+    subject = "nas01: " + "drive /mnt/d1 (SN1): 55 \u00b0C; " * words + "it gets no more plots"
+    house.use(mail.ini()).post(letter(subject=subject))
+    ((_, got),) = mail.mails
+    assert got["Subject"] == subject
+
+
 def test_a_mail_is_complete(house, mail):
     picture = b"\x89PNG\r\n\x1a\n"
     html = '<p>ill \u00b0C</p><img src="cid:days">'

@@ -24,6 +24,8 @@ from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable
 
 AT_ONCE = True  # one mail reaches all its recipients
+# A subject that is folded at 78 characters comes out with another blank in it; a line may have 998 (RFC 5322, 2.1.1).
+_WHOLE_LINES = SMTP.clone(max_line_length=900)
 _PORTS = {"starttls": 587, "ssl": 465, "none": 25}
 _FOR_GOOD = 500
 _HERE = {"localhost", "127.0.0.1", "::1"}
@@ -127,13 +129,14 @@ def compose(entry: Entry, settings: Email) -> EmailMessage:
         assert isinstance(page, EmailMessage)
         for cid, picture in letter.images:
             page.add_related(picture, "image", "png", cid=f"<{cid}>", disposition="inline")
+    mail.policy = _WHOLE_LINES
     return mail
 
 
 def _sendmail(settings: Email, mail: EmailMessage, recipients: Sequence[str], timeout_s: float) -> None:
     """Hand the mail to sendmail. -oi: a line with one dot does not end it."""
     command = [str(settings.sendmail), "-oi", "-f", sender(settings), "--", *recipients]
-    text = mail.as_bytes(policy=SMTP.clone(linesep="\n"))
+    text = mail.as_bytes(policy=_WHOLE_LINES.clone(linesep="\n"))
     done = subprocess.run(command, input=text, capture_output=True, timeout=timeout_s, check=False)
     if done.returncode:
         said = one_line(done.stderr.decode(errors="replace"))[:200] or "says nothing"
