@@ -37,6 +37,10 @@ class Mount:
     @property
     def read_only(self) -> str:
         """Why nothing can be written, or ""; statvfs does not tell (ext4 after an error: emergency_ro)."""
+        if "shutdown" in self.options:  # ext4 so dead still answers statvfs and lists its folders from memory
+            return (
+                "its file system was shut down after an error; look at dmesg, then unmount, fsck and mount it"
+            )
         if "emergency_ro" in self.options:
             return "the kernel made it read-only after an error; look at dmesg, then fsck and remount it"
         return "it is mounted read-only; remount it with rw" if "ro" in self.options else ""

@@ -168,6 +168,7 @@ def test_discovery(tmp_path: Path, case: str) -> None:
         ("ro,relatime", "rw", "mounted read-only"),
         ("rw", "ro", "mounted read-only"),
         ("rw", "rw,emergency_ro", "the kernel made it read-only"),
+        ("rw,relatime", "rw,shutdown", "its file system was shut down"),
     ],
 )
 def test_read_only(tmp_path: Path, options: str, super_options: str, why: str) -> None:
