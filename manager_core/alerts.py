@@ -26,13 +26,15 @@ EVENTS = (
     "run_failed",
     "test",
 )
-PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
+# What a condition's life goes through; OVER: its end waits to be told.
+PENDING, FIRING, OVER, RESOLVED = "pending", "firing", "over", "resolved"
 REMIND = timedelta(hours=24)
 # An alert that comes back this soon after its end flaps: it is told once more, and then ends only when it has been
 # quiet for as long.
 CALM = timedelta(hours=1)
-# A warm afternoon reaches one drive after another: after the first one the next ones of the same event are gathered
-# for this long, and told in one message. What is worse than all that was told lately does not wait.
+# A warm afternoon reaches one drive after another: after the first message of an event the next ones are gathered
+# for this long, and told in one. What is worse than all that was told lately does not wait, nor does a CRITICAL of
+# another rule. Only the message waits: the alert holds, and is shown, from the moment it fires.
 GATHER = timedelta(minutes=15)
 FLAPS = " (comes and goes)"
 
@@ -63,10 +65,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Alert:
-    """A condition's life so far. `phase` is pending, firing, or resolved (kept for an hour, to see flapping).
+    """A condition's life so far. `phase` is pending, firing, over, or resolved (kept for an hour, to see flapping).
 
-    `worst` is the severity last told of; `told_at` when something was told last; `cleared_at` when the condition
-    was first seen to be gone while the alert still fires.
+    `worst` is the severity last told of, None while nothing was told; `told_at` when something was told last;
+    `cleared_at` when the condition was first seen to be gone.
     """
 
     rule: str
@@ -81,7 +83,7 @@ class Alert:
     count: int = 1
     clear_count: int = 0
     clear_polls: int = 1
-    worst: Severity = Severity.WARNING
+    worst: Severity | None = None
     flaps: bool = False
     cleared_at: datetime | None = None
 
@@ -89,6 +91,11 @@ class Alert:
     def key(self) -> str:
         """Rule and subject: what makes it this alert."""
         return f"{self.rule}/{self.subject}"
+
+    @property
+    def line(self) -> str:
+        """What holds, in a line for people."""
+        return self.text + (FLAPS if self.flaps else "")
 
 
 @dataclass(frozen=True)
@@ -126,22 +133,18 @@ def step(
         if key not in holding or condition.severity > holding[key].severity:
             holding[key] = condition
     after: dict[str, Alert] = {}
-    notices: list[Notice] = []
-    alert: Alert | None
-    notice: Notice | None
-    lately = _Lately(alerts, holding, now, remind)
     for key in [*alerts, *(key for key in holding if key not in alerts)]:
         before, found = alerts.get(key), holding.get(key)
-        alert, notice = before, None
+        alert = before
         if found is not None:
-            alert, notice = _holds(before, found, now, lately)
+            alert = _holds(before, found, now)
         elif before is not None and key not in unknown and before.subject not in unknown:
-            alert, notice = _gone(before, now, lately)
+            alert = _gone(before, now)
         if alert is not None:
             after[key] = alert
-        if notice is not None:
-            notices.append(notice)
-    return after, tuple(notices)
+    kinds = _due(after, _owed(after, holding, now, remind), _lately(alerts, now))
+    notices = tuple(_notice(after[key], kind) for key, kind in kinds.items())
+    return after | {key: _told(after[key], kind, now) for key, kind in kinds.items()}, notices
 
 
 def firing(alerts: Mapping[str, Alert]) -> list[Alert]:
@@ -150,93 +153,103 @@ def firing(alerts: Mapping[str, Alert]) -> list[Alert]:
     return sorted(held, key=lambda alert: (-alert.severity, alert.since))
 
 
-class _Lately:
-    """What was told before this look, by event: whether the next message of an event is due yet."""
-
-    def __init__(
-        self, alerts: Mapping[str, Alert], holding: Container[str], now: datetime, remind: timedelta
-    ) -> None:
-        self._told: dict[str, list[tuple[str, Severity]]] = {}
-        self._reminding: set[str] = set()
-        self.remind, self._now = remind, now
-        for alert in alerts.values():
-            if alert.told_at is None or alert.told_at > now or alert.phase == PENDING:
-                continue
-            if now - alert.told_at < GATHER:
-                severity = alert.worst if alert.phase == FIRING else Severity.WARNING
-                self._told.setdefault(alert.event, []).append((alert.key, severity))
-            if alert.phase == FIRING and alert.key in holding and now - alert.told_at >= remind:
-                self._reminding.add(alert.event)
-
-    def gathers(self, alert: Alert, severity: Severity) -> bool:
-        """Whether this waits, since another alert of the same event was told a few minutes ago."""
-        told = self._told.get(alert.event, ())
-        return any(key != alert.key and severity <= each for key, each in told)
-
-    def reminds(self, alert: Alert) -> bool:
-        """Whether a reminder is due: by its own age, or soon and another one of the same event is now."""
-        age = self._now - alert.told_at if alert.told_at is not None else timedelta(0)
-        return age >= (self.remind / 2 if alert.event in self._reminding else self.remind)
-
-
-def _holds(
-    before: Alert | None, found: Condition, now: datetime, lately: _Lately
-) -> tuple[Alert, Notice | None]:
+def _holds(before: Alert | None, found: Condition, now: datetime) -> Alert:
     """The alert whose condition is there."""
-    if before is not None:
-        before = replace(
-            before,
-            severity=found.severity,
-            event=found.event,
-            text=found.text,
-            clear_polls=found.clear_polls,
-        )
-    if before is not None and before.phase == FIRING:
-        return _still(replace(before, clear_count=0, cleared_at=None), now, lately)
+    fresh = Alert(found.rule, found.subject, found.severity, found.event, found.text, PENDING, now)
     if before is None or (before.phase == RESOLVED and _age(before.told_at, now) >= CALM):
-        alert = Alert(found.rule, found.subject, found.severity, found.event, found.text, PENDING, now)
-        alert = replace(alert, clear_polls=found.clear_polls)
+        alert = fresh
     elif before.phase == RESOLVED:
-        alert = replace(before, phase=PENDING, since=now, count=1, clear_count=0, flaps=True)
+        alert = replace(fresh, told_at=before.told_at, flaps=True)
     else:
-        alert = replace(before, count=before.count + 1)
-    if alert.count < found.polls or lately.gathers(alert, found.severity):
-        return alert, None
-    alert = replace(alert, phase=FIRING, fired_at=now, told_at=now, worst=found.severity, cleared_at=None)
-    return alert, _notice(alert, "fired", found.severity)
+        alert = replace(before, severity=found.severity, event=found.event, text=found.text)
+    alert = replace(alert, clear_polls=found.clear_polls, clear_count=0, cleared_at=None)
+    if alert.told_at is not None and alert.told_at > now:  # the clock went back
+        alert = replace(alert, told_at=now)
+    if alert.phase != PENDING:
+        return replace(alert, phase=FIRING)
+    alert = replace(alert, count=before.count + 1) if before and before.phase == PENDING else alert
+    return replace(alert, phase=FIRING, fired_at=now) if alert.count >= found.polls else alert
 
 
-def _still(alert: Alert, now: datetime, lately: _Lately) -> tuple[Alert, Notice | None]:
-    """A firing alert whose condition is still there: told again when worse, and as a reminder."""
-    if alert.severity > alert.worst and not lately.gathers(alert, alert.severity):
-        return replace(alert, worst=alert.severity, told_at=now), _notice(alert, "worse", alert.severity)
-    if alert.told_at is None or alert.told_at > now:  # the clock went back
-        return replace(alert, told_at=now), None
-    if lately.reminds(alert):
-        return replace(alert, worst=alert.severity, told_at=now), _notice(alert, "reminder", alert.severity)
-    return alert, None
-
-
-def _gone(before: Alert, now: datetime, lately: _Lately) -> tuple[Alert | None, Notice | None]:
-    """The alert whose condition is not there."""
-    if before.phase == PENDING:  # one that flaps is remembered for as long as if it had not come back
-        calm = replace(before, phase=RESOLVED, count=0)
-        return (calm if before.flaps and _age(before.told_at, now) < CALM else None), None
+def _gone(before: Alert, now: datetime) -> Alert | None:
+    """The alert whose condition is not there. What nobody was told of ends untold."""
+    if before.phase == OVER:
+        return before
     if before.phase == RESOLVED:
-        return (before if _age(before.told_at, now) < CALM else None), None
-    ended = before.cleared_at if before.cleared_at and before.cleared_at <= now else now
-    alert = replace(before, clear_count=before.clear_count + 1, cleared_at=ended)
-    if alert.clear_count < alert.clear_polls or (alert.flaps and now - ended < CALM):
-        return alert, None
-    if lately.gathers(alert, Severity.WARNING):
-        return alert, None
-    notice = replace(_notice(alert, "resolved", Severity.WARNING), ended=ended)
-    return replace(alert, phase=RESOLVED, told_at=now), notice
+        return before if _age(before.told_at, now) < CALM else None
+    if before.phase == FIRING:
+        ended = before.cleared_at if before.cleared_at and before.cleared_at <= now else now
+        before = replace(before, clear_count=before.clear_count + 1, cleared_at=ended)
+        if before.clear_count < before.clear_polls or (before.flaps and now - ended < CALM):
+            return before
+        if before.worst is not None:
+            return replace(before, phase=OVER)
+    # One that flaps is remembered for as long as if it had not come back.
+    calm = replace(before, phase=RESOLVED, count=0)
+    return calm if before.flaps and _age(before.told_at, now) < CALM else None
 
 
-def _notice(alert: Alert, kind: str, severity: Severity) -> Notice:
-    text = alert.text + (FLAPS if alert.flaps and kind != "resolved" else "")
-    return Notice(alert.event, kind, severity, text, alert.subject, alert.rule, alert.since)
+def _owed(
+    alerts: Mapping[str, Alert], holding: Container[str], now: datetime, remind: timedelta
+) -> dict[str, str]:
+    """What should be told of which alert, now or in a while. Reminders of one event come together."""
+    kinds: dict[str, str] = {}
+    ages = {}
+    for key, alert in alerts.items():
+        if alert.phase == OVER:
+            kinds[key] = "resolved"
+        elif alert.phase == FIRING and alert.worst is None:
+            kinds[key] = "fired"
+        elif alert.phase == FIRING and alert.severity > (alert.worst or alert.severity):
+            kinds[key] = "worse"
+        elif alert.phase == FIRING and key in holding:
+            ages[key] = _age(alert.told_at, now)
+    reminding = {alerts[key].event for key, age in ages.items() if age >= remind}
+    return kinds | {
+        key: "reminder" for key, age in ages.items() if age >= remind / 2 and alerts[key].event in reminding
+    }
+
+
+def _lately(alerts: Mapping[str, Alert], now: datetime) -> list[tuple[Alert, Severity]]:
+    """What was told a few minutes ago, and how bad it was."""
+    return [
+        (alert, alert.worst if alert.phase == FIRING and alert.worst else Severity.WARNING)
+        for alert in alerts.values()
+        if alert.told_at is not None and alert.told_at <= now and now - alert.told_at < GATHER
+    ]
+
+
+def _due(
+    alerts: Mapping[str, Alert], owed: Mapping[str, str], lately: Sequence[tuple[Alert, Severity]]
+) -> dict[str, str]:
+    """What is told now: where one message of an event cannot wait, all that the event owes goes with it."""
+
+    def waits(alert: Alert, kind: str) -> bool:
+        severity = Severity.WARNING if kind == "resolved" else alert.severity
+        urgent = severity >= Severity.CRITICAL
+        return kind != "reminder" and any(
+            severity <= worst and (told.rule == alert.rule if urgent else told.event == alert.event)
+            for told, worst in lately
+            if told.key != alert.key
+        )
+
+    events = {alerts[key].event for key, kind in owed.items() if not waits(alerts[key], kind)}
+    return {key: kind for key, kind in owed.items() if alerts[key].event in events}
+
+
+def _told(alert: Alert, kind: str, now: datetime) -> Alert:
+    if kind == "resolved":
+        return replace(alert, phase=RESOLVED, told_at=now)
+    return replace(alert, worst=alert.severity, told_at=now)
+
+
+def _notice(alert: Alert, kind: str) -> Notice:
+    if kind == "resolved":
+        since, ended = alert.since, alert.cleared_at
+        return Notice(
+            alert.event, kind, Severity.WARNING, alert.text, alert.subject, alert.rule, since, ended
+        )
+    return Notice(alert.event, kind, alert.severity, alert.line, alert.subject, alert.rule, alert.since)
 
 
 def _age(at: datetime | None, now: datetime) -> timedelta:
@@ -266,12 +279,13 @@ def _read(value: object) -> Iterator[Alert]:
                 parts[name] = datetime.fromisoformat(parts[name]) if parts.get(name) else None
                 if parts[name] is not None and parts[name].tzinfo is None:
                     raise ValueError(f"{name} has no time zone")
-            parts["severity"], parts["worst"] = Severity(parts["severity"]), Severity(parts["worst"])
+            parts["severity"] = Severity(parts["severity"])
+            parts["worst"] = Severity(parts["worst"]) if parts["worst"] is not None else None
             alert = Alert(**parts)
             texts = (alert.rule, alert.subject, alert.event, alert.text)
             numbers = (alert.count, alert.clear_count, alert.clear_polls)
             usable = all(isinstance(text, str) for text in texts) and all(isinstance(n, int) for n in numbers)
-            if usable and alert.since is not None and alert.phase in {PENDING, FIRING, RESOLVED}:
+            if usable and alert.since is not None and alert.phase in {PENDING, FIRING, OVER, RESOLVED}:
                 yield alert
         except (AttributeError, KeyError, TypeError, ValueError):
             continue

@@ -14,17 +14,17 @@ from manager_core.alerts import Notice, Severity
 log = logging.getLogger(__name__)
 
 SMS_LENGTH = 160
-# What one run's notices of an event are called when there are several; the first word in a title is {n}.
+# What one run's notices of an event are called when there are several: {n} of them, about {of} subjects.
 _SEVERAL = {
     "drive_changed": "{n} changes of drives",
-    "drive_found": "{n} drives found",
-    "drive_lost": "{n} drives lost",
-    "drive_returned": "{n} drives are back",
+    "drive_found": "{of} drives found",
+    "drive_lost": "{of} drives lost",
+    "drive_returned": "{of} drives are back",
     "full_soon": "{n} warnings of drives filling up",
     "no_drive_left": "no drive left",
-    "health": "{n} warnings about the health of drives",
-    "temperature": "{n} drives too hot",
-    "transfer_failing": "{n} transfers keep failing",
+    "health": "{n} warnings about the health of {of} drives",
+    "temperature": "{of} drives too hot",
+    "transfer_failing": "{of} transfers keep failing",
     "run_failed": "{n} faults of runs",
 }
 _KINDS = {
@@ -202,13 +202,18 @@ def _title(notices: Sequence[Notice]) -> str:
 
 
 def _of_kind(kind: str, some: Sequence[Notice]) -> str:
-    """Those of one kind, in a few words."""
+    """Those of one kind, in a few words; the only CRITICAL one among them by its own."""
+    critical = [notice for notice in some if notice.severity >= Severity.CRITICAL]
     if len(some) == 1:
         return _line(some[0])
-    what = _SEVERAL.get(some[0].event, "{n} messages").format(n=len(some))
-    critical = sum(notice.severity >= Severity.CRITICAL for notice in some)
+    if len(critical) == 1:
+        return f"{_line(critical[0])}; and {len(some) - 1} more"
+    subjects = len({notice.subject for notice in some})
+    what = _SEVERAL.get(some[0].event, "{n} messages").format(n=len(some), of=subjects)
+    if subjects == 1:
+        what = what.replace("1 drives", "one drive")
     word = f"{_KINDS[kind][0]}: " if kind else ""
-    return word + what + (f" ({critical} critical)" if critical else "")
+    return word + what + (f" ({len(critical)} critical)" if critical else "")
 
 
 def _line(notice: Notice) -> str:

@@ -72,6 +72,43 @@ def test_what_is_over_while_it_waits_to_be_told_is_never_told():
     assert brief(play(looks)) == [(0, "fired", 1)]
 
 
+def test_what_waits_to_be_told_holds_and_is_shown_and_ends_at_once():
+    held, _ = alerts.step({}, [hot()], START)
+    held, notices = alerts.step(held, [hot(), hot(subject="SN2")], START + MINUTE)
+    assert notices == ()
+    assert [alert.subject for alert in alerts.firing(held)] == ["SN1", "SN2"]
+    held, notices = alerts.step(held, [hot(), hot(subject="SN3")], START + 2 * MINUTE)
+    assert notices == ()
+    assert [alert.subject for alert in alerts.firing(held)] == ["SN1", "SN3"]
+    held, notices = alerts.step(held, [hot()], START + 3 * MINUTE)
+    assert notices == ()
+    held, notices = alerts.step(held, [hot()], START + 16 * MINUTE)
+    assert notices == ()
+
+
+def test_what_waited_to_be_told_is_told_though_nobody_can_look_any_more():
+    held, _ = alerts.step({}, [hot()], START)
+    held, _ = alerts.step(held, [hot(), hot(subject="SN2")], START + MINUTE)
+    held, notices = alerts.step(held, [hot()], START + 20 * MINUTE, unknown={"SN2"})
+    assert [one.subject for one in notices] == ["SN2"]
+
+
+def test_what_comes_back_while_its_end_waits_to_be_told_goes_on():
+    told = brief(play([[hot(), hot(subject="SN2")], [], [hot(subject="SN2")]] + [[hot(subject="SN2")]] * 20))
+    assert told == [(0, "fired", 1), (0, "fired", 1), (15, "resolved", 1)]
+
+
+def test_a_critical_of_another_rule_does_not_wait_and_takes_along_what_does():
+    io = Condition("drive_io", "SN1", C, "health", "SN1: I/O error")
+    warn = Condition("smart_5", "SN2", W, "health", "SN2: 3 reallocated sectors")
+    smart = Condition("smart_failed", "SN3", C, "health", "SN3: SMART says that it is failing")
+    second = Condition("drive_io", "SN4", C, "health", "SN4: I/O error")
+    told = play([[io], [io, warn], [io, warn, second], [io, warn, second, smart]])
+    assert [(number, text) for number, _kind, _severity, text in told] == [
+        (0, io.text), (3, warn.text), (3, second.text), (3, smart.text)
+    ]  # fmt: skip
+
+
 def test_the_end_of_one_drive_after_another_is_told_together():
     drives = [hot(subject=f"SN{n}") for n in range(5)]
     looks = [drives] + [drives[number:] for number in range(30)]

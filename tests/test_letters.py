@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
@@ -22,6 +23,11 @@ def notice(text="drive /mnt/d1 (SN1) at 52 \u00b0C", kind="fired", severity=W, e
     return Notice(
         event, kind, severity, text, "SN1", "temperature", NOW - timedelta(hours=3, minutes=5), ended
     )
+
+
+def of(number: int, **facts) -> list[Notice]:
+    """The same of so many drives."""
+    return [replace(notice(**facts), subject=f"SN{each}") for each in range(number)]
 
 
 class Tags(HTMLParser):
@@ -61,16 +67,20 @@ def page(html: str) -> Tags:
         ([notice(kind="worse", severity=C)], "nas01 CRITICAL: worse: drive /mnt/d1 (SN1) at 52 \u00b0C"),
         ([notice(kind="reminder")], "nas01: still so: drive /mnt/d1 (SN1) at 52 \u00b0C"),
         ([notice(kind="resolved")], "nas01: over: drive /mnt/d1 (SN1) at 52 \u00b0C (lasted 3 h 5 min)"),
-        ([notice()] * 12, "nas01: 12 drives too hot"),
-        ([notice()] * 10 + [notice(severity=C)] * 2, "nas01 CRITICAL: 12 drives too hot (2 critical)"),
-        ([notice(kind="resolved")] * 3, "nas01: over: 3 drives too hot"),
-        ([notice(kind="reminder")] * 3, "nas01: still so: 3 drives too hot"),
+        (of(12), "nas01: 12 drives too hot"),
+        (of(1) * 3, "nas01: one drive too hot"),
+        ([notice(severity=C), *of(11)], "nas01 CRITICAL: drive /mnt/d1 (SN1) at 52 \u00b0C; and 11 more"),
+        (of(2, event="health"), "nas01: 2 warnings about the health of 2 drives"),
+        (of(1, event="health") * 3, "nas01: 3 warnings about the health of one drive"),
+        (of(12)[2:] + of(2, severity=C), "nas01 CRITICAL: 12 drives too hot (2 critical)"),
+        (of(3, kind="resolved"), "nas01: over: 3 drives too hot"),
+        (of(3, kind="reminder"), "nas01: still so: 3 drives too hot"),
         (
-            [notice(kind="reminder", severity=C)] * 2 + [notice()] * 2,
+            of(2, kind="reminder", severity=C) + of(2),
             "nas01 CRITICAL: 2 drives too hot; still so: 2 drives too hot (2 critical)",
         ),
         (
-            [notice()] * 2 + [notice(kind="resolved")],
+            [*of(2), notice(kind="resolved")],
             "nas01: 2 drives too hot; over: drive /mnt/d1 (SN1) at 52 \u00b0C (lasted 3 h 5 min)",
         ),
         (
