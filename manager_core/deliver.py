@@ -30,13 +30,14 @@ MODULES = {
 
 @dataclass(frozen=True)
 class Post:
-    """One go at a channel: its box, its settings, and letters that could not be kept."""
+    """One go at a channel: its box, its settings, and letters that are not kept; `test`: nothing but a TEST."""
 
     name: str
     box: Box
     settings: Settings
     now: datetime
     loose: tuple[Entry, ...] = ()
+    test: bool = False
 
     @property
     def channel(self) -> Channel:

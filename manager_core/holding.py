@@ -57,11 +57,27 @@ def waiting(state_folder: Path, settings: Settings) -> list[str]:
     ]
 
 
-def send_test(program: str, state_folder: Path, settings: Settings) -> dict[str, str]:
-    """Send a message marked TEST through each channel that is set up; what was wrong ("") by channel."""
+def send_test(program: str, state_folder: Path, settings: Settings) -> bool:
+    """Send a message marked TEST through each channel that is set up, and log a line for each: whether all took it.
+
+    Sentry, which gets errors only, is asked whether it can be reached.
+    """
     from datetime import datetime, timezone
 
     from manager_core import letters, notify
+    from manager_core.deliver import set_up
 
+    channels = set_up(settings)
+    if not channels:
+        return True
     now = datetime.now(timezone.utc).astimezone()
-    return notify.post([letters.trial(program, notify.host(settings), now)], settings, state_folder, now)
+    faults = notify.post([letters.trial(program, notify.host(settings), now)], settings, state_folder, now)
+    faults |= notify.probe(settings, only=[name for name in channels if name == "sentry"])
+    for name in channels:
+        fault = faults.get(name, "it could not be tried; see the log")
+        if fault:
+            log.error("[%s] the TEST message was not sent: %s", name, fault)
+        else:
+            done = "can be reached; it gets errors only" if name == "sentry" else "TEST message sent"
+            log.info("[%s] %s", name, done)
+    return not any(faults.get(name, "?") for name in channels)

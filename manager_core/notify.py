@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MAKING_S = 4.0  # for making Sentry's events
 _SAME_S = 3600.0  # the same error is reported once in this time
 ERROR = "error"  # the event of Sentry's letters; no other channel gets them
+TEST = "test"  # the event of the message marked TEST
 
 __all__ = ["Letter", "flush", "host", "post", "probe", "report", "troubles"]
 
@@ -95,11 +96,17 @@ def _error_letters(
     ]
 
 
-def probe(settings: Settings, timeout_s: float = CHANNEL_S) -> dict[str, str]:
-    """Try each channel that is set up without sending anything: what is wrong with it, empty when all is well."""
+def probe(
+    settings: Settings, timeout_s: float = CHANNEL_S, only: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Try each channel that is set up without sending anything: what is wrong with it, empty when all is well.
+
+    Or `only` these.
+    """
     from manager_core import forked
 
-    works = {name: partial(probe_one, settings, name, timeout_s) for name in set_up(settings)}
+    names = set_up(settings) if only is None else only
+    works = {name: partial(probe_one, settings, name, timeout_s) for name in names}
     return {
         name: _words(answer) if isinstance(answer, Exception) else str(answer)
         for name, answer in forked.results(works, timeout_s).items()
@@ -138,9 +145,11 @@ def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now
         mine = [letter for letter in letters if _for(settings, name, letter)]
         entries = [_put(box, letter, channel_of(settings, name), now) for letter in mine]
         loose = tuple(entry for entry in entries if entry.path is None)
-        urgent = any(one.severity >= Severity.CRITICAL or one.event == "test" for one in mine)
-        if loose or (box.due(now) and (urgent or not box.resting(now))):
-            posts.append(Post(name, box, settings, now, loose))
+        urgent = any(one.severity >= Severity.CRITICAL for one in mine)
+        due = bool(box.due(now))
+        if loose or (due and (urgent or not box.resting(now))):
+            test = not due and all(entry.letter.event == TEST for entry in loose)
+            posts.append(Post(name, box, settings, now, loose, test))
     if not posts:
         return {}
     from manager_core import forked
@@ -151,8 +160,10 @@ def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now
 
 
 def _put(box: Box, letter: Letter, channel: Channel, now: datetime) -> Entry:
+    if letter.event == TEST:  # a test is of now: none is kept, to come late beside the next one
+        return outbox.unkept(letter, channel.recipients, now)
     quiet = getattr(channel, "quiet_hours", (0, 0))
-    at_once = letter.severity >= Severity.CRITICAL or letter.event == "test"
+    at_once = letter.severity >= Severity.CRITICAL
     return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now))
 
 
@@ -176,11 +187,11 @@ def _note(one: Post, answer: object) -> str:
         refused.setdefault((subject, why), []).append(who)
     for (subject, why), who_all in refused.items():
         who = " ".join(who_all)
-        log.warning(
-            "[%s] does not take a message for %s: %s (%s); it is tried again", one.name, who, why, subject
-        )
+        again = "" if one.test else "; it is tried again"
+        log.warning("[%s] does not take a message for %s: %s (%s)%s", one.name, who, why, subject, again)
     if done.get("failed"):
-        return _note_failure(one, str(done["failed"]), float(done.get("after_s", 0.0)))
+        why = str(done["failed"])
+        return why if one.test else _note_failure(one, why, float(done.get("after_s", 0.0)))
     before = one.box.status()
     if before.tries:
         minutes = max(0.0, one.now.timestamp() - before.since) / 60

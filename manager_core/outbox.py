@@ -61,20 +61,17 @@ class Box:
 
     def put(self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime) -> Entry:
         """Keep a letter. It is still sent once when it cannot be kept: a full disk is worth telling, too."""
-        created = now.astimezone(timezone.utc)
-        # The middle part keeps the order of letters of the same moment.
-        name = f"{created:{_STAMP}}-{time.monotonic_ns():016x}-{os.urandom(6).hex()}"
-        entry = Entry(name, created, letter, tuple(recipients))
-        path = self.folder / f"{max(0, int(not_before.timestamp())):011d}-{entry.id}.json"
+        made = unkept(letter, recipients, now)
+        path = self.folder / f"{max(0, int(not_before.timestamp())):011d}-{made.id}.json"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.replace(path, _text(entry))
+            files.replace(path, _text(made))
         except OSError as error:
             log.warning("%s: a message cannot be kept, so it is tried just once: %s", self.folder, error)
-            return entry
+            return made
         for old in self._all()[:-LIMIT]:
             self._give_up(old, f"there are more than {LIMIT}")
-        return replace(entry, path=path)
+        return replace(made, path=path)
 
     def due(self, now: datetime) -> list[Path]:
         """The letters to be sent now, the oldest first."""
@@ -181,6 +178,14 @@ class Box:
         except OSError:
             return
         log.warning("A message by %s is given up, %s%s", self.channel, why, subject)
+
+
+def unkept(letter: Letter, recipients: Sequence[str], now: datetime) -> Entry:
+    """A letter that is not kept in the box: it is tried just once."""
+    created = now.astimezone(timezone.utc)
+    # The middle part keeps the order of letters of the same moment.
+    name = f"{created:{_STAMP}}-{time.monotonic_ns():016x}-{os.urandom(6).hex()}"
+    return Entry(name, created, letter, tuple(recipients))
 
 
 def channels(state_folder: Path) -> Iterator[str]:

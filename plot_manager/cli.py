@@ -69,11 +69,12 @@ def _move(settings: Settings) -> int:
 
 
 def _rehearse(settings: Settings) -> int:
-    from plot_manager import trial, waiting
+    from manager_core import holding
+    from plot_manager import waiting
     from plot_manager.round import Round
 
     plotter_settings.keep_apart(settings, os.path.realpath)
-    trial.send(settings)
+    told = holding.send_test(PROGRAM, settings.files.state_folder, settings)
     made = waiting.make_test_plot(settings)
     if made is not None:
         log.info("Rehearsal: made %s (%s bytes of zeros)", made, f"{settings.test.plot_size:,}")
@@ -83,7 +84,7 @@ def _rehearse(settings: Settings) -> int:
         log.error("Rehearsal failed: see above, and %s", settings.logs.folder)
         return FAILED
     log.info("Rehearsal passed: sent, verified, deleted; nothing is left")
-    return DONE
+    return DONE if told else FAILED
 
 
 def status(args: argparse.Namespace, settings: Settings) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from rig.hanging import Hanging
+from rig.sshd import free_port
 from rig.waits import wait_for
 
 from drive_manager import cli, state
@@ -547,6 +548,22 @@ def test_a_rehearsal_sends_through_the_real_script_and_leaves_nothing(nas: Nas) 
     assert done.returncode == 0, done.stderr
     assert "Rehearsal passed: 10,000,000 bytes" in done.stderr
     assert list(nas.drive(1).iterdir()) == []
+
+
+def test_a_rehearsal_whose_message_is_not_sent_fails(nas: Nas) -> None:
+    pytest.importorskip("xxhash")
+    nas.ini(active_drives="1")
+    with (nas.base / "nas.ini").open("a") as ini:
+        ini.write(f"[email]\nto = a@example.org\nevents = health\nserver = 127.0.0.1\nport = {free_port()}\n")
+    nas.tick()
+    done = nas.run("--test")
+    if "netcat" in done.stderr:
+        pytest.skip("no netcat is installed")
+    assert done.returncode == 1, done.stderr
+    (error,) = (line for line in done.stderr.splitlines() if " ERROR " in line)
+    assert "[email] the TEST message was not sent: " in error
+    assert "refused" in error
+    assert not list((nas.state / "outbox").rglob("*-*.json"))
 
 
 def test_a_rehearsal_without_a_script_says_what_to_do(nas: Nas) -> None:

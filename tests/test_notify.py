@@ -739,6 +739,21 @@ def test_a_trial_reaches_every_channel(house, mail, twilio, push):
     assert len(twilio.messages) == len(push.pushes) == 1
 
 
+def test_a_trial_that_fails_is_not_kept_and_says_nothing_of_the_channel(house, mail):
+    house.use(mail.ini())
+    mail.stop()
+    trial = letters.trial("drive_manager", "nas01", NOW)
+    assert "refused" in house.post(trial)["email"]
+    assert (house.waiting("email"), house.warnings()) == (0, [])
+    house.post(letter())
+    assert house.waiting("email") == 1
+    assert len(house.warnings()) == 1
+    assert "refused" in house.post(trial)["email"], "a test is tried although the channel rests"
+    mail.start()
+    assert house.post(trial) == {"email": ""}
+    assert [got["Subject"] for _to, got in mail.mails] == [trial.subject, letter().subject]
+
+
 def test_the_log_hides_secrets(tmp_path):
     secrets.learn("logSentinel4719")
     logs.start("x", logs.Logs(folder=tmp_path))

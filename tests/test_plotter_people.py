@@ -242,15 +242,23 @@ def test_test_sends_a_message_through_each_channel(home: Home, mail: MailServer)
     twilio, push, sentry = Twilio(TOKEN), PushbulletStub("another"), SentryStub(KEY)
     with ended(twilio, push, sentry):
         home.use(mail.ini(), twilio.ini(), push.ini(access_token=PUSH), sentry.ini())
-        code, out, _err = home.run("--test")
-    assert code == 0, "a channel's fault is not the rehearsal's"
-    lines = dict(line.split("] ", 1) for line in out.splitlines())
-    assert lines["[email"] == "TEST message sent"
-    assert lines["[sms"] == "TEST message sent"
-    assert lines["[pushbullet"].startswith("the TEST message was not sent: ")
-    assert lines["[sentry"] == "can be reached; it gets errors only"
-    assert subjects(mail) == ["TEST: plot_manager on plotter1 can reach you"]
-    assert len(twilio.messages) == 1
+        code, _out, err = home.run("--test")
+        assert code == 1, "a channel that cannot be used is a rehearsal that failed"
+        lines = dict(line.partition("[")[2].split("] ", 1) for line in err.splitlines() if " [" in line)
+        assert "Rehearsal passed: sent" in err
+        assert lines["email"] == "TEST message sent"
+        assert lines["sms"] == "TEST message sent"
+        assert lines["pushbullet"].startswith("the TEST message was not sent: ")
+        assert lines["sentry"] == "can be reached; it gets errors only"
+        assert [line for line in err.splitlines() if " ERROR " in line] == [
+            line for line in err.splitlines() if "[pushbullet] the TEST" in line
+        ]
+        assert subjects(mail) == ["TEST: plot_manager on plotter1 can reach you"]
+        assert len(twilio.messages) == 1
+        assert not list((home.state / "outbox").rglob("*-*.json")), "a test is of now: nothing waits"
+        home.use(mail.ini(), push.ini())
+        assert home.run("--test")[0] == 0
+        assert len(push.pushes) == 1
 
 
 def test_check_tries_the_channels_and_looks_at_the_secrets(home: Home, mail: MailServer) -> None:
