@@ -1,6 +1,6 @@
 # make help says what there is to make.
 .POSIX:
-.PHONY: help demo test lint format parts venv clean
+.PHONY: help demo test faults lint format parts venv clean
 
 VENV = .venv
 STAMP = $(VENV)/installed
@@ -18,6 +18,7 @@ PARTS = openssh-client openssh-server netcat-openbsd netcat-traditional ncat cro
 help:
 	@echo 'make demo   a plotter and a NAS on this machine move real plots, before your eyes'
 	@echo 'make test   install what the tests need, then lint and run all tests (as root: all of them)'
+	@echo 'make faults every row of the fault table, then the table (as root; also in .cache/faults.txt)'
 	@echo 'make lint   ruff, mypy --strict and the rules of which module may import which'
 	@echo 'make format let ruff lay out the source'
 	@echo 'make venv   $(VENV) with the programs and the tools for working on them'
@@ -30,6 +31,9 @@ demo:
 test: parts venv
 	@$(MAKE) lint
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+faults: parts venv
+	$(VENV)/bin/python -m pytest tests/faults --faults -n 2 $(PYTEST_ARGS)
 
 lint: venv
 	$(VENV)/bin/ruff check

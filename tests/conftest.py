@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults import table
+from faults.table import pytest_addoption, pytest_terminal_summary  # noqa: F401  hooks of every run
 from rig.drives import Drive
 from rig.farm import Farm
 
@@ -15,6 +17,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs root for everybody else."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("needs root")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave most of the fault table to `make faults`."""
+    table.select(config, items)
 
 
 @pytest.fixture

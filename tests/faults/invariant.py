@@ -1,0 +1,151 @@
+"""What holds whatever happens, asked of real files and processes.
+
+Every plot that was offered is complete at one place at least; no incomplete file has a final name; nothing was written
+outside the drives, to other files or past the offered size; nothing of ours is left running, listening or locked; and
+the next run finishes the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig.drives import Drive
+from rig.farm import FINAL, Farm, sha256
+from rig.hosts import Host
+
+LISTEN = "0A"
+SSH_PORT = 22
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A plot as it was offered."""
+
+    source: Path
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The plot's name, here and on the drives."""
+        return self.source.name
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether a file has every byte of it; what cannot be read has not."""
+        try:
+            return path.stat().st_size == self.size and sha256(path) == self.sha256
+        except OSError:
+            return False
+
+
+Facts = dict[tuple[str, str], tuple[int, int, int]]
+
+
+def offered(paths: Iterable[Path]) -> list[Offered]:
+    """These plots as they are now."""
+    return [Offered(path, path.stat().st_size, sha256(path)) for path in paths]
+
+
+def entries(drive: Drive) -> list[Path]:
+    """What stands on a drive; nothing when it cannot be reached."""
+    try:
+        return sorted(drive.folder.iterdir())
+    except OSError:
+        return []
+
+
+def facts(farm: Farm) -> Facts:
+    """Size, time and inode of each file on each drive."""
+    found: Facts = {}
+    for drive in farm.drives:
+        for path in entries(drive):
+            if path.is_file():
+                stat = path.lstat()
+                found[str(drive.mount), path.name] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    return found
+
+
+def safe(farm: Farm, plots: Collection[Offered], before: Facts, own: Collection[str] = ()) -> None:
+    """What holds at every instant; `before`: the files that were on the drives, `own`: what the test wrote itself."""
+    for plot in plots:
+        assert any(plot.is_whole(path) for path in places(farm, plot)), f"{plot.name} is whole nowhere"
+    _only_whole_plots(farm, plots, before)
+    _nothing_else(farm, plots, before, own)
+    beneath = written_beneath(farm)
+    assert not beneath, f"written beneath a mount point: {beneath}"
+
+
+def places(farm: Farm, plot: Offered) -> list[Path]:
+    """Where a plot may be: at its source, and under its name on each drive."""
+    return [plot.source, *(drive.folder / plot.name for drive in farm.drives)]
+
+
+def _only_whole_plots(farm: Farm, plots: Collection[Offered], before: Facts) -> None:
+    by_name = {plot.name: plot for plot in plots}
+    for drive in farm.drives:
+        for path in entries(drive):
+            plot = by_name.get(path.name)
+            if plot is None or (str(drive.mount), path.name) in before:
+                continue
+            try:
+                whole = path.stat().st_size == plot.size and sha256(path) == plot.sha256
+            except OSError:  # a drive that died: asked again when it is back
+                continue
+            assert whole, f"{path} has a final name and is not the plot that was offered"
+
+
+def _nothing_else(farm: Farm, plots: Collection[Offered], before: Facts, own: Collection[str]) -> None:
+    sizes = {plot.name: plot.size for plot in plots}
+    for (mount, name), (size, mtime_ns, inode) in facts(farm).items():
+        if (mount, name) in before and name.endswith(FINAL):
+            assert before[mount, name] == (size, mtime_ns, inode), f"{mount}/{name} was changed"
+        elif (mount, name) in before or name in own:
+            continue
+        else:
+            of = name.removesuffix(".pieces.tmp").removesuffix(".tmp")
+            assert of in sizes, f"{mount}/{name} was made by nobody's wish"
+            assert name.endswith(".pieces.tmp") or size <= sizes[of], (
+                f"{mount}/{name} is past the offered size"
+            )
+
+
+def written_beneath(farm: Farm) -> list[str]:
+    """Files in the folders that the drives are mounted on, seen by a mount without them."""
+    look = (
+        "mkdir -p /run/beneath; mount --bind /mnt /run/beneath; "
+        "find /run/beneath ! -type d; umount /run/beneath"
+    )
+    return farm.nas.admin("unshare", "--mount", "sh", "-c", look).splitlines()
+
+
+def left(farm: Farm) -> list[str]:
+    """What of ours still runs, listens or is locked."""
+    return [
+        *farm.leftovers(),
+        *(f"port {port} on {host.name}" for host in farm.hosts for port in listening(host)),
+    ]
+
+
+def listening(host: Host) -> list[int]:
+    """The TCP ports on which anything but sshd listens."""
+    ports = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{host.pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTEN:
+                ports.append(int(fields[1].rsplit(":", 1)[1], 16))
+    return [port for port in ports if port != SSH_PORT]
+
+
+def finished(farm: Farm, plots: Iterable[Offered], stays: Collection[str] = ()) -> None:
+    """The job is done: all plots are whole on a drive and gone from the plotter; those in `stays` the other way."""
+    arrived = farm.arrived()
+    for plot in plots:
+        if plot.name in stays:
+            assert plot.is_whole(plot.source), f"{plot.source} should have stayed"
+            continue
+        assert plot.name in arrived, f"{plot.name} has not arrived"
+        assert plot.is_whole(arrived[plot.name]), f"{arrived[plot.name]} is not whole"
+        assert not plot.source.exists(), f"{plot.source} is still there"
