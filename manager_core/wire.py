@@ -281,7 +281,7 @@ def decode(line: bytes) -> Message:
     kind = VERBS.get(verb)
     if kind is None:
         transfer = fields.get("transfer", "")
-        return Unknown(transfer if isinstance(transfer, str) else "", verb)
+        return Unknown(transfer if isinstance(transfer, str) else "", plain(verb))
     return _build(kind, verb, fields)
 
 

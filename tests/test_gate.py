@@ -44,6 +44,14 @@ def test_anything_else_is_refused_in_one_line(asked: str) -> None:
     assert "check receive_script" in str(caught.value)
 
 
+def test_a_text_longer_than_any_path_is_refused_unread() -> None:
+    for asked in ("/" * 4083 + SCRIPT.name + " ", "x" * 100_000_000):
+        with pytest.raises(gate.NotAllowed) as caught:
+            gate.admit(SCRIPT, {"SSH_ORIGINAL_COMMAND": asked})
+        assert len(str(caught.value)) < 300
+    gate.admit(SCRIPT, {"SSH_ORIGINAL_COMMAND": "/" * 4080 + SCRIPT.name})
+
+
 def key(folder: Path, kind: str, comment: str) -> Path:
     path = folder / f"key-{kind}"
     command = [parts.the("ssh-keygen"), "-q", "-t", kind, "-N", "", "-C", comment, "-f", str(path)]

@@ -110,6 +110,9 @@ def test_each_field_is_needed_unless_it_has_a_default_and_others_are_ignored(mes
 def test_an_unknown_verb_is_known_as_such() -> None:
     assert decode(b'{"verb":"TELEPORT","transfer":"t","speed":9}') == wire.Unknown("t", "TELEPORT")
     assert decode(b'{"verb":"TELEPORT","transfer":[]}') == wire.Unknown("", "TELEPORT")
+    assert decode(b'{"verb":"TELE\\u001bPORT\\ud800"}') == wire.Unknown("", "TELE PORT "), (
+        "for people to read"
+    )
     for line in (b'{"verb":"TELEPORT","transfer":"a b"}', b'{"verb":5}', b'{"verb":[]}', b"{}",
                  b'{"verb":"%s"}' % (b"X" * 33), b'{"verb":"_build"}' * 2):  # fmt: skip
         with pytest.raises(WireError):
