@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import struct
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import final
 
 import pytest
 
@@ -16,6 +21,8 @@ MIB = 1 << 20
 LEAST_SIZE = {"ext4": 16 * MIB, "xfs": 320 * MIB}
 _MKFS = {"ext4": ("mkfs.ext4", "-q", "-F", "-m", "0"), "xfs": ("mkfs.xfs", "-q", "-f")}
 BLKIO = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
+# linux/fs.h FS_IOC_SHUTDOWN (_IOR('X', 125, __u32)), the same number as xfs's own; what the log still holds is lost.
+_SHUTDOWN, _WITHOUT_LOG = 2 << 30 | 4 << 16 | ord("X") << 8 | 125, 2
 
 
 class Drive:
@@ -33,18 +40,22 @@ class Drive:
         size: int = 64 * MIB,
         owner: int = -1,
         options: str = "",
+        mkfs: tuple[str, ...] = (),
         host: Host | None = None,
     ) -> None:
-        """Make a file system of `size` bytes in `image` and mount it; `owner` (uid) gets its top folder."""
+        """Make a file system of `size` bytes in `image` and mount it; `owner` (uid) gets its top folder.
+
+        `mkfs`: more arguments for mkfs. Both the image and the mount point are paths of the host.
+        """
         parts.need_root()
         parts.need(_MKFS[fs][0], "losetup", "mount")
         assert size >= LEAST_SIZE[fs], f"{fs} needs {LEAST_SIZE[fs]} bytes"
         self.image, self.mount, self.fs, self.host, self.owner = image, mount, fs, host, owner
-        image.parent.mkdir(parents=True, exist_ok=True)
-        with image.open("wb") as file:
-            file.truncate(size)
+        self._do("mkdir", "-p", image.parent)
+        self._do("truncate", "-s", "0", image)
+        self._do("truncate", "-s", str(size), image)
         quiet = ("-E", f"root_owner={owner}:{owner}") if fs == "ext4" and owner >= 0 else ()
-        subprocess.run([*_MKFS[fs], *quiet, str(image)], check=True, timeout=60, env={"PATH": parts.ALSO})
+        self._do(*_MKFS[fs], *quiet, *mkfs, image)
         self.insert(options)
 
     def _do(self, *args: str | Path) -> str:
@@ -73,6 +84,14 @@ class Drive:
         if self.owner >= 0:
             self._do("chown", f"{self.owner}:{self.owner}", self.mount)
 
+    def insert_elsewhere(self) -> None:
+        """Mount the image on another loop device, while the kernel still holds the one it was on."""
+        device = self._do("losetup", "--find", "--show", self.image).strip()
+        try:
+            self._do("mount", device, self.mount)
+        finally:
+            self._do("losetup", "--detach", device)  # put off until the last unmount
+
     def remove(self, *, lazily: bool = False) -> None:
         """Unmount; `lazily` also while it is in use, as a pulled cable and an impatient admin would."""
         self._do("umount", *(["-l"] if lazily else []), self.mount)
@@ -89,6 +108,52 @@ class Drive:
         """Shut the file system down: from now on everything on it answers EIO."""
         parts.need("xfs_io")
         self._do("xfs_io", *(["-F"] if self.fs != "xfs" else []), "-x", "-c", "shutdown", self.mount)
+
+    def become_read_only(self) -> None:
+        """Have the kernel find an error, upon which an ext4 mounted with errors=remount-ro turns read-only."""
+        trigger = Path(f"/sys/fs/ext4/{Path(self.device).name}/trigger_fs_error")
+        if not trigger.exists():  # kernels differ: no fault of a machine
+            pytest.skip(f"{trigger} is not there")
+        trigger.write_text("1")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Nothing can be written meanwhile: who tries hangs in the kernel. Reading goes on."""
+        self._do("fsfreeze", "--freeze", self.mount)
+        try:
+            yield
+        finally:
+            with suppress(AssertionError, subprocess.CalledProcessError):  # thawed already
+                self._do("fsfreeze", "--unfreeze", self.mount)
+
+    def thaw(self) -> None:
+        """Have what hangs go on."""
+        self._do("fsfreeze", "--unfreeze", self.mount)
+
+    @contextmanager
+    def unreadable(self, path: Path) -> Iterator[None]:
+        """The second half of a file on this drive gives read errors (EIO) meanwhile, as do all sectors behind it."""
+        self._do("sync", "--file-system", self.mount)
+        ends = re.findall(r"^ *\d+: +(\d+)\.\. *(\d+): +(\d+)\.\.", _extents(path), re.MULTILINE)
+        blocks = path.stat().st_blocks // 8
+        first = next(
+            int(real) + max(0, blocks // 2 - int(at)) for at, to, real in ends if int(to) >= blocks // 2
+        )
+        image = self.image if self.host is None else self.host.path(self.image)
+        with image.open("rb+") as file, path.open("rb") as plot, Path(self.device).open("rb") as device:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(first * 4096)
+            lost = file.read()
+            file.truncate(first * 4096)
+            for each in (plot, device, file):
+                os.posix_fadvise(each.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                yield
+            finally:
+                file.seek(first * 4096)
+                file.write(lost)
+                file.flush()
+                assert os.fstat(file.fileno()).st_size == size
 
     def slow_down(self, bytes_per_s: int) -> None:
         """Limit how fast the drive takes writes; 0 lifts the limit. Skips without cgroup v1's blkio."""
@@ -123,3 +188,25 @@ class Drive:
             line.split()[4] == str(self.mount)
             for line in Path("/proc/self/mountinfo").read_text().splitlines()
         )
+
+
+@final
+class PowerSwitch:
+    """A drive's power. It holds the drive open, so that `cut` takes no longer than one call of the kernel."""
+
+    def __init__(self, drive: Drive) -> None:
+        self._descriptor = os.open(drive.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def cut(self) -> None:
+        """From now on nothing reaches the drive, what is on its way there included; a second time changes nothing."""
+        with suppress(InterruptedError):
+            fcntl.ioctl(self._descriptor, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG))
+
+    def release(self) -> None:
+        """Let go of the drive, so that it can be unmounted."""
+        os.close(self._descriptor)
+
+
+def _extents(path: Path) -> str:
+    command = [parts.the("filefrag"), "-b4096", "-v", str(path)]
+    return subprocess.run(command, check=True, timeout=20, capture_output=True, text=True).stdout
