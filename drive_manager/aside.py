@@ -15,6 +15,7 @@ from drive_manager.errors import DriveGone, NasError
 from drive_manager.guard import open_drive
 from drive_manager.place import drive_lock
 from drive_manager.settings import Settings
+from drive_manager.words import moment
 from manager_core.locks import Lock
 
 
@@ -35,7 +36,7 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
     uuid = _uuid(settings, point)
     mark = marks.find(marks.read(folder), point, uuid)
     if mark is not None:
-        print(f"{point} is offline already, since {mark.since}: {mark.why}")
+        print(f"{point} is offline already, since {moment(mark.since)}: {mark.why}")
     if dry_run:
         if mark is None:
             print(f"{point} would be taken offline: {why}")
@@ -128,7 +129,7 @@ def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
         print(f"{point} is not offline")
         return 0
     print(
-        f"{point} {'would be' if dry_run else 'is'} online again; it was offline since {mark.since}: {mark.why}"
+        f"{point} {'would be' if dry_run else 'is'} online again; it was offline since {moment(mark.since)}: {mark.why}"
     )
     if not dry_run:
         minute.run(settings)

@@ -15,15 +15,12 @@ from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.tick import World
 from drive_manager.words import counted
-from manager_core import checks, notify, secrets
+from manager_core import checks, reach
 from manager_core.checks import K32_BYTES, Line
-from manager_core.deliver import set_up
 
 FSTAB = Path("/etc/fstab")
 SUDO_S = 10.0
 _NAMED = 4
-# What each channel imports; the standard library is enough for mail.
-_PACKAGES = {"sms": "twilio", "pushbullet": "pushbullet", "apprise": "apprise", "sentry": "sentry_sdk"}
 # Names that the kernel gives in the order in which it finds disks.
 _BY_LETTER = re.compile(r"/dev/(?:sd[a-z]+\d*|hd[a-z]+\d*|nvme\d+n\d+(?:p\d+)?)")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -35,8 +32,8 @@ def lines(settings: Settings, seen: Seen, world: World, fstab: Path = FSTAB) -> 
     yield _reserve(settings, world)
     yield from _mount_points(seen)
     yield from _fstab(settings, fstab)
-    yield from _secrets(settings)
-    yield from _messages(settings)
+    yield from reach.lines(settings, settings.files.state_folder)
+    yield _report(settings, report_due.recipients(settings))
 
 
 def _smartctl(settings: Settings) -> Iterator[Line]:
@@ -127,39 +124,6 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
         if len(fields) >= 2 and not fields[0].startswith("#"):
             source, point = (_ESCAPE.sub(lambda found: chr(int(found[1], 8)), field) for field in fields[:2])
             yield source, point.rstrip("/") or "/"
-
-
-def _secrets(settings: Settings) -> Iterator[Line]:
-    faults = list(secrets.exposed(settings, settings.source))
-    for secret in secrets.found_in(settings):
-        try:
-            secret.value()
-        except secrets.SecretUnreadable as error:
-            faults.append(str(error))
-    for fault in faults:
-        yield Line("secrets", False, fault)
-    if not faults:
-        number = sum(1 for _ in secrets.found_in(settings))
-        yield Line(
-            "secrets", True, f"{counted(number, 'secret')}, no other user can read any" if number else "none"
-        )
-
-
-def _messages(settings: Settings) -> Iterator[Line]:
-    channels = set_up(settings)
-    if not channels:
-        yield Line(
-            "messages", True, f"none are sent: no channel is set up, [email] say, in {settings.source}"
-        )
-        return
-    needed = [_PACKAGES[name] for name in channels if name in _PACKAGES]
-    if needed:
-        yield checks.packages(needed, "python3")
-    waiting = notify.troubles(settings, settings.files.state_folder)
-    for name, fault in notify.probe(settings).items():
-        left = f"; {counted(waiting[name][1], 'message')} wait in the outbox" if waiting[name][1] else ""
-        yield Line(name, not fault, (fault or "it can be reached; nothing was sent") + left)
-    yield _report(settings, report_due.recipients(settings))
 
 
 def _report(settings: Settings, channels: Sequence[str]) -> Line:

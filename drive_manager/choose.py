@@ -10,7 +10,7 @@ from drive_manager import marks, mounts
 from drive_manager.drives import Drive, kept_free, reserved_elsewhere
 from drive_manager.marks import Mark
 from drive_manager.settings import Drives
-from drive_manager.words import counted, size_text
+from drive_manager.words import counted, moment, size_text
 
 _TURN = {
     "spread": "the one with the fewest plots first",
@@ -110,7 +110,7 @@ def fit(
     fits = []
     for drive in drives:
         mark = marks.find(offline, drive.mount, drive.uuid)
-        why_not = f"offline since {mark.since}: {mark.why}" if mark else drive.problem
+        why_not = f"offline since {moment(mark.since)}: {mark.why}" if mark else drive.problem
         why_not = why_not or (unfit or {}).get(drive.mount, "")
         if why_not:
             fits.append(Fit(drive, False, 0, 0, why_not))

@@ -60,7 +60,7 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def alerts(args: argparse.Namespace, settings: Settings) -> int:
-    """List what holds now and was told."""
+    """List what holds now and was told, and the messages that wait."""
     from manager_core import holding
 
     return holding.show(settings.files.state_folder, settings, as_json=args.json)

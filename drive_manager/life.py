@@ -16,7 +16,7 @@ from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.marks import Mark
 from drive_manager.state import Known
-from drive_manager.words import counted, size_text
+from drive_manager.words import counted, moment, size_text
 
 FORGOTTEN_DAYS = 90
 # Which of the events that channels select by each of these is; what is not here goes into the ledger only.
@@ -121,6 +121,13 @@ def name_of(known: Known) -> str:
     return f"UUID {known.uuid}" if known.uuid else ""
 
 
+def described(known: Known) -> str:
+    """What else tells people which drive it is: model, size, plots; the UUID where no serial number is known."""
+    parts = [known.identity.model, size_text(known.total) if known.total else ""]
+    parts.append(counted(known.plots, "plot") if known.plots else "")
+    return ", ".join(filter(None, ["" if known.identity.serial else name_of(known), *parts]))
+
+
 def _match(seen: Sequence[Seen], before: Mapping[str, Known]) -> dict[int, str]:
     """Which drive of before each is, by index and key. The surest signs first; of equals the one at its place."""
     # Bays of one USB enclosure may all show the same serial number: then it tells nothing.
@@ -173,10 +180,18 @@ def _noted(each: Seen, was: Known | None) -> Known:
     drive, identity = each.drive, each.identity
     if was is not None:
         identity = identity if identity.key or identity.disks else was.identity
-    plots, uuid = drive.plots, drive.uuid
+    plots, uuid, total = drive.plots, drive.uuid, drive.total or (was.total if was is not None else 0)
     if drive.problem and not drive.total and was is not None:
         plots, uuid = was.plots, drive.uuid or was.uuid
-    return Known(uuid, plots, drive.problem, mount=drive.mount, device=drive.device, identity=identity)
+    return Known(
+        uuid,
+        plots,
+        drive.problem,
+        mount=drive.mount,
+        device=drive.device,
+        total=total,
+        identity=identity,
+    )
 
 
 def _key(known: Known, taken: Mapping[str, Known]) -> str:
@@ -219,7 +234,7 @@ def _about(
 def _changes(event: Callable[..., Event], known: Known, was: Known, facts: str) -> Iterator[Event]:
     if was.gone_since:
         place = f"; it was at {was.mount}" if was.mount != known.mount else ""
-        yield event("returned", f"Drive is back: {facts}, gone since {was.gone_since}{place}")
+        yield event("returned", f"Drive is back: {facts}, gone since {moment(was.gone_since)}{place}")
     elif was.mount != known.mount:
         yield event("moved", f"Drive has moved: {facts}, it was at {was.mount}")
     old, new = was.identity.key, known.identity.key

@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 
 from drive_manager import report_due
@@ -15,9 +15,18 @@ from drive_manager.state import Memory
 from drive_manager.tick import World
 from manager_core import notify
 from manager_core.letters import Letter
+from manager_core.outbox import Standing
 from manager_core.program import DONE, FAILED
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of sending the report by one channel: whether that went as it should, and what to say of it."""
+
+    ok: bool
+    text: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +42,18 @@ def verb(args: argparse.Namespace, settings: Settings, memory: Memory, world: Wo
     from drive_manager import report, report_page, report_sources
 
     found = report.build(report_sources.gather(settings, memory, world))
+    dry_run = bool(getattr(args, "dry_run", False))
+    sent: dict[str, Sent] = {}
+    if args.send:
+        sent = _send(settings, report_page.letter(found), world.now, dry_run=dry_run)
     if args.json:
-        print(json.dumps(asdict(found), indent=1, default=_plain))
-    if not args.send:
-        if not args.json:
-            print(report_page.text(found), end="")
-        return DONE
-    return _send(
-        settings, report_page.letter(found), world.now, dry_run=bool(getattr(args, "dry_run", False))
-    )
+        more = {"sent": {name: asdict(one) for name, one in sent.items()}} if args.send else {}
+        print(json.dumps(asdict(found) | more, indent=1, default=_plain))
+    elif not args.send:
+        print(report_page.text(found), end="")
+    for name, one in () if args.json else sent.items():
+        print(f"{name}: {one.text}")
+    return DONE if not args.send or (sent and all(one.ok for one in sent.values())) else FAILED
 
 
 def daily(settings: Settings, memory: Memory, world: World, day: date) -> bool:
@@ -66,7 +78,8 @@ def daily(settings: Settings, memory: Memory, world: World, day: date) -> bool:
     return True
 
 
-def _send(settings: Settings, letter: Letter, now: datetime, *, dry_run: bool) -> int:
+def _send(settings: Settings, letter: Letter, now: datetime, *, dry_run: bool) -> dict[str, Sent]:
+    """Post the report; what came of it, by channel."""
     channels = report_due.recipients(settings)
     if not channels:
         print(
@@ -74,17 +87,24 @@ def _send(settings: Settings, letter: Letter, now: datetime, *, dry_run: bool) -
             f"see [email] in {settings.source}",
             file=sys.stderr,
         )
-        return FAILED
+        return {}
     if dry_run:
-        print(f"Would send by {', '.join(channels)}: {letter.subject}")
-        return DONE
+        return {name: Sent(True, f"would send: {letter.subject}") for name in channels}
     faults = notify.post([letter], settings, settings.files.state_folder, now)
-    for name in channels:
-        if name not in faults:
-            print(f"{name}: waits in the outbox for the end of the quiet hours, or until it can be reached")
-        else:
-            print(f"{name}: {faults[name] or 'sent'}")
-    return FAILED if any(faults.values()) else DONE
+    standing = notify.troubles(settings, settings.files.state_folder)
+    return {name: _came_of(faults.get(name), standing[name]) for name in channels}
+
+
+def _came_of(fault: str | None, standing: Standing) -> Sent:
+    """What became of it; `fault` is None when the channel was not tried: it rests, or its quiet hours go on."""
+    if fault == "":
+        return Sent(True, "sent")
+    if fault is None and not standing.waiting:
+        return Sent(False, "it could not be sent; see the log")
+    why = fault or standing.status.why
+    if not why:
+        return Sent(True, f"waits for the end of the quiet hours, {standing.when}")
+    return Sent(False, f"not sent: {why}; it waits in the outbox, {standing.when}")
 
 
 def _plain(value: object) -> str:

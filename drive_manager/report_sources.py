@@ -83,6 +83,6 @@ def _troubles(settings: Settings, memory: Memory, ledger_fault: str) -> Iterator
         yield ledger_fault
     if memory.script_trouble:
         yield memory.script_trouble
-    for name, (status, waiting) in notify.troubles(settings, settings.files.state_folder).items():
-        if status.tries and waiting:
-            yield f"[{name}] cannot be reached, {waiting:,} messages wait: {status.why}"
+    for name, one in notify.troubles(settings, settings.files.state_folder).items():
+        if one.status.tries and one.waiting:
+            yield f"{name}: {one.words}"

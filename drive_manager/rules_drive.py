@@ -128,7 +128,8 @@ def _presence(drive: DriveFacts, limits: HealthLimits) -> Iterator[Condition]:
     if drive.offline:
         return
     if drive.missing:
-        text = f"{drive.name} is gone: nothing is mounted there; look at its cable and dmesg"
+        about = f" ({drive.about})" if drive.about else ""
+        text = f"{drive.name} is gone: nothing is mounted there; look at its cable and dmesg{about}"
         yield Condition("drive_missing", drive.subject, CRITICAL, "drive_lost", text, limits.missing_polls)
     elif drive.hangs:
         text = f"{drive.name} does not answer; look at dmesg and its cable"

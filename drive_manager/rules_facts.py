@@ -12,7 +12,8 @@ class DriveFacts:
     """A drive now. `subject` is its serial, else its UUID, else its mount point; `offline`: set aside by a person.
 
     `plots` is None when they could not be counted; `removed_by_us` are those that we ourselves removed since the
-    last look. `temperature_c` is this minute's; without one, that of `health` counts.
+    last look; `about` is what else people know it by (model, size).
+    `temperature_c` is this minute's; without one, that of `health` counts.
     """
 
     subject: str
@@ -27,6 +28,7 @@ class DriveFacts:
     problem: str = ""
     hangs: bool = False
     offline: bool = False
+    about: str = ""
 
     @property
     def name(self) -> str:

@@ -93,4 +93,5 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> I
     """The facts of drives that should be there and are not. Pure."""
     for each in life.missing(known, offline).values():
         serial = each.identity.serial
-        yield DriveFacts(serial or each.uuid or each.mount, each.mount, serial, missing=True)
+        about = life.described(each)
+        yield DriveFacts(serial or each.uuid or each.mount, each.mount, serial, missing=True, about=about)

@@ -13,7 +13,7 @@ from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
-from drive_manager.words import counted, size_text
+from drive_manager.words import counted, moment, size_text
 from manager_core import alerts, holding
 from manager_core.checks import K32_BYTES
 
@@ -147,9 +147,7 @@ def _not_counted(unusable: Mapping[str, int]) -> str:
 
 def _lost_line(each: Mapping[str, Any]) -> str:
     serial = f" (serial {each['serial']})" if each["serial"] else ""
-    return (
-        f"{'Offline and gone' if each['offline'] else 'Lost'}: {each['mount']}{serial} since {each['since']}"
-    )
+    return f"{'Offline and gone' if each['offline'] else 'Lost'}: {each['mount']}{serial} since {moment(each['since'])}"
 
 
 def _disk(identity: Identity) -> dict[str, Any]:

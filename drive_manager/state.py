@@ -24,7 +24,8 @@ class StateUnreadable(NasError):
 class Known:
     """A drive as the last tick saw it; `gone_since` (ISO 8601) is empty while it is there.
 
-    `replaced`: it is gone and another one is, or was, in its place. `device` is "major:minor".
+    `replaced`: it is gone and another one is, or was, in its place. `device` is "major:minor", `total` its size
+    in bytes (0: not known).
     """
 
     uuid: str
@@ -34,6 +35,7 @@ class Known:
     mount: str = ""
     device: str = ""
     replaced: bool = False
+    total: int = 0
     identity: Identity = UNKNOWN
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from manager_core.words import counted, moment
+
+__all__ = ["counted", "moment", "size_text"]
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -13,8 +17,3 @@ def size_text(size: int) -> str:
         value /= 1000
         unit += 1
     return f"{size} bytes" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things: "1 drive", "3 drives"."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

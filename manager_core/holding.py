@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from manager_core import alerts, files
+from manager_core import alerts, files, letters
 from manager_core.alerts import Alert
 from manager_core.channels.settings import Settings
+from manager_core.words import moment
 
 log = logging.getLogger(__name__)
 
@@ -32,29 +35,63 @@ def keep(state_folder: Path, now: Mapping[str, Alert]) -> None:
 
 def show(state_folder: Path, settings: Settings, *, as_json: bool) -> int:
     """Print what holds, the worst first, and the messages that wait to be sent. Returns 0."""
-    firing = alerts.firing(known(state_folder))
     if as_json:
-        print(json.dumps(alerts.as_json({alert.key: alert for alert in firing}), indent=1))
+        print(json.dumps(facts(state_folder, settings), indent=1))
         return 0
-    for alert in firing:
-        since = f", since {alert.fired_at.astimezone():%Y-%m-%d %H:%M}" if alert.fired_at else ""
-        print(f"{alert.severity.name:8} {alert.text}{since}")
-    if not firing:
-        print("Nothing holds that you would be told of")
+    for line in lines(state_folder) or ["Nothing holds that you would be told of"]:
+        print(line)
     for line in waiting(state_folder, settings):
         print(line)
     return 0
 
 
+def lines(state_folder: Path) -> list[str]:
+    """What holds, the worst first, a line each."""
+    return [
+        f"{one.severity.name:8} {letters.one_line(one.line)}, since {moment(one.fired_at or one.since)}"
+        for one in alerts.firing(known(state_folder))
+    ]
+
+
 def waiting(state_folder: Path, settings: Settings) -> list[str]:
-    """A line for each channel that messages wait for, and why."""
+    """A line for each channel that fails or that messages wait for: why, and when it is tried next."""
     from manager_core import notify
 
-    return [
-        f"[{name}] {count} messages wait: {status.why or 'for their time'}"
-        for name, (status, count) in notify.troubles(settings, state_folder).items()
-        if count
-    ]
+    standing = notify.troubles(settings, state_folder)
+    return [f"{name}: {one.words}" for name, one in standing.items() if one.words]
+
+
+def facts(state_folder: Path, settings: Settings) -> dict[str, Any]:
+    """What holds, and how each channel does, as JSON-able values; moments are ISO 8601."""
+    from manager_core import notify
+
+    return {
+        "alerts": [_alert(one) for one in alerts.firing(known(state_folder))],
+        "channels": {
+            name: {
+                "fails_since": _time(one.status.since) if one.status.tries else None,
+                "why": one.status.why,
+                "waiting": one.waiting,
+                "next_try": _time(max(one.status.next_try, one.next_at)) if one.words else None,
+            }
+            for name, one in notify.troubles(settings, state_folder).items()
+        },
+    }
+
+
+def _alert(one: Alert) -> dict[str, Any]:
+    return {
+        "rule": one.rule,
+        "subject": one.subject,
+        "severity": one.severity.name,
+        "event": one.event,
+        "text": one.text,
+        "since": (one.fired_at or one.since).isoformat(),
+    }
+
+
+def _time(stamp: float) -> str:
+    return datetime.fromtimestamp(stamp).astimezone().isoformat(timespec="seconds")
 
 
 def send_test(program: str, state_folder: Path, settings: Settings) -> bool:
@@ -62,9 +99,7 @@ def send_test(program: str, state_folder: Path, settings: Settings) -> bool:
 
     Sentry, which gets errors only, is asked whether it can be reached.
     """
-    from datetime import datetime, timezone
-
-    from manager_core import letters, notify
+    from manager_core import notify
     from manager_core.deliver import set_up
 
     channels = set_up(settings)

@@ -22,6 +22,7 @@ from manager_core.deliver import probe as probe_one
 from manager_core.letters import Letter
 from manager_core.once import Told
 from manager_core.outbox import Box, Entry
+from manager_core.words import counted, waiting
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +114,9 @@ def probe(
     }
 
 
-def troubles(settings: Settings, state_folder: Path) -> dict[str, tuple[outbox.Status, int]]:
+def troubles(settings: Settings, state_folder: Path) -> dict[str, outbox.Standing]:
     """How each channel that is set up does, and how many messages wait for it."""
-    boxes = {name: Box(state_folder, name) for name in set_up(settings)}
-    return {name: (box.status(), box.waiting()) for name, box in boxes.items()}
+    return {name: Box(state_folder, name).standing() for name in set_up(settings)}
 
 
 def host(settings: Settings) -> str:
@@ -194,8 +194,8 @@ def _note(one: Post, answer: object) -> str:
         return why if one.test else _note_failure(one, why, float(done.get("after_s", 0.0)))
     before = one.box.status()
     if before.tries:
-        minutes = max(0.0, one.now.timestamp() - before.since) / 60
-        log.info("[%s] works again after %.0f minutes", one.name, minutes)
+        minutes = round(max(0.0, one.now.timestamp() - before.since) / 60)
+        log.info("[%s] works again after %s", one.name, counted(minutes, "minute"))
         one.box.works()
     if done.get("sent"):
         log.info("[%s] messages sent: %d", one.name, done["sent"])
@@ -204,13 +204,9 @@ def _note(one: Post, answer: object) -> str:
 
 def _note_failure(one: Post, why: str, after_s: float) -> str:
     status = one.box.failed(why, after_s, one.now)
-    again_min = (status.next_try - one.now.timestamp()) / 60
+    again = counted(round((status.next_try - one.now.timestamp()) / 60), "minute")
     level = logging.WARNING if status.tries == 1 else logging.DEBUG
-    log.log(
-        level,
-        "[%s] %s; %d messages wait in the outbox, tried again in %.0f minutes",
-        one.name, why, one.box.waiting(), again_min,
-    )  # fmt: skip
+    log.log(level, "[%s] %s; %s, tried again in %s", one.name, why, waiting(one.box.waiting()), again)
     return why
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from manager_core import files, letters
+from manager_core import files, letters, words
 from manager_core.letters import Letter
 from manager_core.locks import Lock
 
@@ -50,6 +50,32 @@ class Status:
     next_try: float = 0.0
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a channel does, how many letters wait for it, and when the first of them may be sent (epoch seconds)."""
+
+    status: Status
+    waiting: int
+    next_at: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """What ails it and what waits, for people; empty when all is well."""
+        left = words.waiting(self.waiting) if self.waiting else ""
+        if self.status.tries:
+            fails = f"it fails since {words.moment(self.status.since)}, {self.when}: {self.status.why}"
+            return "; ".join(filter(None, [left, fails]))
+        return f"{left}, {self.when}" if left else ""
+
+    @property
+    def when(self) -> str:
+        """When it is tried next; one that does not fail has letters that are held back, or were refused."""
+        at = max(self.status.next_try, self.next_at)
+        if at <= time.time():
+            return "tried again with the next run"
+        return f"{'tried again' if self.status.tries else 'to be sent'} at {words.moment(at)}"
+
+
 class Box:
     """The outbox of one channel."""
 
@@ -81,6 +107,11 @@ class Box:
     def waiting(self) -> int:
         """How many letters there are."""
         return len(self._all())
+
+    def standing(self) -> Standing:
+        """How the channel does and what waits for it."""
+        letters_left = self._all()
+        return Standing(self.status(), len(letters_left), min(map(_not_before, letters_left), default=0.0))
 
     def read(self, path: Path) -> Entry | None:
         """The letter in this file; None when there is none, or it cannot be read (then it goes)."""

@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from manager_core import __version__, checks, crontab
+from manager_core import __version__, checks, crontab, reach
 from manager_core.checks import K32_BYTES, Line
 from manager_core.errors import ManagerError
 from manager_core.settings import SettingsError
 from manager_core.wire import Check, Checked, Refused, Room, Rooms
-from plot_manager import check_people, waiting
+from plot_manager import waiting
 from plot_manager.nas import Session, is_local, login
 from plot_manager.settings import PROGRAM, Nas, Settings, keep_apart
 
@@ -32,7 +32,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 def _lines(settings: Settings) -> Iterator[Line]:
     yield from _here(settings)
-    yield from check_people.lines(settings)
+    yield from reach.lines(settings, settings.files.state_folder)
     found = waiting.look(settings, remember=False).complete
     size = min((verdict.facts.size for verdict in found if verdict.facts), default=0)
     for nas in settings.nas:

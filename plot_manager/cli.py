@@ -95,10 +95,10 @@ def status(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def alerts(args: argparse.Namespace, settings: Settings) -> int:
-    """List the alerts that hold, the worst first."""
-    from plot_manager import show_people
+    """List what holds now and was told, and the messages that wait."""
+    from manager_core import holding
 
-    return show_people.alerts(settings, as_json=args.json)
+    return holding.show(settings.files.state_folder, settings, as_json=args.json)
 
 
 def check(args: argparse.Namespace, settings: Settings) -> int:

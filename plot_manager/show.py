@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from manager_core import holding
 from manager_core.locks import is_free
 from manager_core.plots import Verdict
-from plot_manager import show_people, sign, waiting
+from plot_manager import sign, waiting
 from plot_manager.finished import Finished
 from plot_manager.nas import login
 from plot_manager.progress import has_rich
@@ -21,14 +22,17 @@ def status(settings: Settings, *, as_json: bool) -> int:
     running = not is_free(settings.files.state_folder / "locks" / "plot_manager.lock")
     in_flight = sign.lines(settings.files.transfer_job_running) if running else []
     if as_json:
-        facts = _facts(settings, found, in_flight, running=running) | show_people.facts(settings)
-        print(json.dumps(facts, indent=1))
+        told = holding.facts(settings.files.state_folder, settings)
+        print(json.dumps(_facts(settings, found, in_flight, running=running) | told, indent=1))
         return 0
     title = f"{len(found.complete)} complete plots wait, oldest first; {len(found.passed_over)} passed over"
     (_table if has_rich() else _plain)(title, (*found.complete, *found.passed_over))
     print(f"NAS: {', '.join(f'{nas.name} ({login(nas)})' for nas in settings.nas)}")
     print("\n".join(in_flight) or ("A run is under way" if running else "No run is under way"))
-    print("\n".join(show_people.lines(settings)))
+    for line in holding.lines(settings.files.state_folder) or ["No alert holds"]:
+        print(line)
+    for line in holding.waiting(settings.files.state_folder, settings):
+        print(line)
     return 0
 
 

@@ -147,4 +147,4 @@ MARKS = [
 def test_marks_move_with_the_drive(marks: dict[str, Mark], made: Drive, is_offline: bool) -> None:
     choice = chosen([made], offline=marks)
     assert bool(choice.active) is not is_offline
-    assert ("offline since 2026-01-01T00:00:00: cable" in dict(choice.reasons)[made.mount]) is is_offline
+    assert ("offline since 2026-01-01 00:00: cable" in dict(choice.reasons)[made.mount]) is is_offline

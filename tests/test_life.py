@@ -17,6 +17,7 @@ from drive_manager.marks import Mark
 from drive_manager.settings import Drives
 from drive_manager.state import Known, Memory
 from drive_manager.tick import World, decide
+from drive_manager.words import moment
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 PATTERNS = ("/mnt/*",)
@@ -128,7 +129,9 @@ def test_what_is_said(days: tuple[str, str]) -> None:
 
 def test_a_return_says_since_when_and_where_it_was() -> None:
     _, (_, (event,)) = live("a=S1/u1", "", "b=S1/u1")
-    assert event.text.endswith("serial S1), gone since 2026-03-02T00:00:00+00:00; it was at /mnt/a")
+    assert event.text.endswith(
+        f"serial S1), gone since {moment('2026-03-02T00:00:00+00:00')}; it was at /mnt/a"
+    )
     assert event.told == "drive_returned"
 
 
@@ -136,9 +139,27 @@ def test_a_drive_that_cannot_be_read_keeps_what_it_was_seen_with() -> None:
     known, _ = live("a=S1/u1", "a=!")
     assert known == {
         "S1": Known(
-            "u1", 7, "it does not answer", mount="/mnt/a", device="8:1", identity=seen("a=S1/u1").identity
+            "u1",
+            7,
+            "it does not answer",
+            mount="/mnt/a",
+            device="8:1",
+            total=2000,
+            identity=seen("a=S1/u1").identity,
         )
     }
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        (Known("", 1, total=10**12, identity=replace(UNKNOWN, serial="S1", model="ST1")), "ST1, 1.0 TB, 1 plot"),
+        (Known("u1", 0, total=2000), "UUID u1, 2.0 kB"),
+        (Known("", 0), ""),
+    ],
+)  # fmt: skip
+def test_what_else_a_drive_is_known_by(known: Known, text: str) -> None:
+    assert life.described(known) == text
 
 
 def test_a_drive_taken_offline_may_go_without_a_warning() -> None:

@@ -15,7 +15,7 @@ import pytest
 from rig.people import MailServer, PingStub, PushbulletStub, SentryStub, Twilio, ended
 
 import drive_manager.settings
-from manager_core import letters, logs, notify, outbox, secrets, witness
+from manager_core import letters, logs, notify, outbox, secrets, witness, words
 from manager_core.alerts import EVENTS, Severity
 from manager_core.channels.settings import wants
 from manager_core.letters import Letter
@@ -448,13 +448,37 @@ def test_two_runs_at_once_send_once(house, mail):
 def test_the_end_of_a_trouble_is_said(house, mail):
     mail.stop()
     house.use(mail.ini()).post(letter())
-    status, waiting = notify.troubles(house.settings, house.state)["email"]
-    assert (status.tries, waiting) == (1, 1)
-    assert "Connection refused" in status.why
+    standing = notify.troubles(house.settings, house.state)["email"]
+    assert (standing.status.tries, standing.waiting) == (1, 1)
+    assert "Connection refused" in standing.status.why
     mail.start()
     house.flush(LATER)
     assert "[email] works again after 120 minutes" in house.caplog.text
-    assert notify.troubles(house.settings, house.state)["email"] == (outbox.Status(), 0)
+    assert notify.troubles(house.settings, house.state)["email"] == outbox.Standing(outbox.Status(), 0)
+
+
+LATE = 4e9  # epoch seconds, far ahead
+AT = words.moment(LATE)
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        (outbox.Standing(outbox.Status(), 0), ""),
+        (outbox.Standing(outbox.Status(), 1), "1 message waits in the outbox, tried again with the next run"),
+        (outbox.Standing(outbox.Status(), 2, LATE), f"2 messages wait in the outbox, to be sent at {AT}"),
+        (
+            outbox.Standing(outbox.Status(0.0, "535 no", 3, LATE), 1),
+            f"1 message waits in the outbox; it fails since {words.moment(0.0)}, tried again at {AT}: 535 no",
+        ),
+        (
+            outbox.Standing(outbox.Status(0.0, "535 no", 3, 1.0), 0),
+            f"it fails since {words.moment(0.0)}, tried again with the next run: 535 no",
+        ),
+    ],
+)
+def test_how_a_channel_does_in_words(standing, said):
+    assert standing.words == said
 
 
 def test_apprise(house, push):

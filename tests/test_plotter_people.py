@@ -125,8 +125,8 @@ def test_a_transfer_that_keeps_failing_is_told_once_and_its_end_too(home: Home, 
     assert told == [0, 0, 1, 1, 1]
     why = f"{plot} stays here: NAS box refused it (conflict): because"
     assert subjects(mail) == [f"plotter1: {why} (3 runs in a row)"]
-    assert home.run("alerts")[1].endswith(f": {why} (5 runs in a row)\n")
-    (alert,) = json.loads(home.run("alerts", "--json")[1])
+    assert home.run("alerts")[1].startswith(f"WARNING  {why} (5 runs in a row), since 20")
+    (alert,) = json.loads(home.run("alerts", "--json")[1])["alerts"]
     assert (alert["rule"], alert["subject"], alert["severity"]) == ("transfer_failed", str(plot), "WARNING")
     assert f"{why} (5 runs in a row)" in home.run("status")[1]
     home.answer(TAKES)
@@ -135,7 +135,7 @@ def test_a_transfer_that_keeps_failing_is_told_once_and_its_end_too(home: Home, 
     assert not plot.exists()
     (over,) = subjects(mail)[1:]
     assert over.startswith(f"plotter1: over: {why} (5 runs in a row) (lasted ")
-    assert home.run("alerts") == (0, "No alert holds\n", "")
+    assert home.run("alerts") == (0, "Nothing holds that you would be told of\n", "")
 
 
 def test_a_nas_that_is_down_is_one_trouble_however_many_plots_wait(home: Home, mail: MailServer) -> None:
@@ -170,7 +170,7 @@ def test_a_dead_mail_server_changes_no_run_and_gets_it_later_exactly_once(
     began = time.monotonic()
     assert home.run()[0] == 1
     assert time.monotonic() - began < 4, "it is left alone for a while"
-    assert "[email]" in home.run("status")[1]
+    assert "email: 1 message waits in the outbox; it fails since " in home.run("status")[1]
     (channel,) = json.loads(home.run("status", "--json")[1])["channels"].values()
     assert channel["waiting"] == 1
     assert channel["fails_since"]
@@ -269,8 +269,8 @@ def test_check_tries_the_channels_and_looks_at_the_secrets(home: Home, mail: Mai
         return {line["what"]: (line["ok"], line["text"]) for line in lines}
 
     good = found()
-    assert good["secrets"] == (True, "1, no other user can read any")
-    assert good["[email]"] == (True, "it can be reached; nothing was sent")
+    assert good["secrets"] == (True, "1 secret, no other user can read any")
+    assert good["email"] == (True, "it can be reached; nothing was sent")
     home.config.chmod(0o644)
     mail.password = "another"
     bad = found()
@@ -278,7 +278,7 @@ def test_check_tries_the_channels_and_looks_at_the_secrets(home: Home, mail: Mai
         False,
         f"{home.config}: holds secrets and every user may read it; do chmod o-r {home.config}",
     )
-    assert not bad["[email]"][0]
+    assert not bad["email"][0]
     home.use()
     assert found()["messages"][0]
     assert mail.mails == []

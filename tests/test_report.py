@@ -401,6 +401,27 @@ def test_the_verb_prints_or_sends(nas, mail, capsys):
     assert report_send.verb(argparse.Namespace(json=False, send=True), loaded, memory, world) == 0
     assert capsys.readouterr().out == "email: sent\n"
     assert len(mail.mails) == 1
-    mail.fault = "451 later"
-    assert report_send.verb(argparse.Namespace(json=False, send=True), loaded, memory, world) == 1
-    assert "451" in capsys.readouterr().out
+    assert report_send.verb(argparse.Namespace(json=True, send=True), loaded, memory, world) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["plots"], printed["sent"]) == (1, {"email": {"ok": True, "text": "sent"}})
+
+
+def test_a_report_that_is_not_sent_says_why_and_when_it_is_tried_again(nas, mail, capsys):
+    loaded, memory, world = nas(mail.ini(password="another"))
+    for _ in range(2):  # the second time the channel rests
+        assert report_send.verb(argparse.Namespace(json=False, send=True), loaded, memory, world) == 1
+        said = capsys.readouterr().out
+        assert "535" in said
+        assert "it waits in the outbox, tried again at 20" in said
+    assert report_send.verb(argparse.Namespace(json=True, send=True), loaded, memory, world) == 1
+    printed = json.loads(capsys.readouterr().out)["sent"]["email"]
+    assert not printed["ok"]
+    assert "535" in printed["text"]
+
+
+def test_a_report_in_the_quiet_hours_waits_and_that_is_no_fault(nas, mail, capsys):
+    hour = datetime.now().astimezone().hour
+    loaded, memory, world = nas(mail.ini(quiet_hours=f"{hour:02}:00-{(hour + 2) % 24:02}:00"))
+    assert report_send.verb(argparse.Namespace(json=False, send=True), loaded, memory, world) == 0
+    assert "email: waits for the end of the quiet hours, to be sent at 20" in capsys.readouterr().out
+    assert mail.mails == []

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from drive_manager import rules, rules_memory
+from drive_manager import rules, rules_drive, rules_memory
 from drive_manager.limits import HealthLimits
 from drive_manager.rules import DriveFacts, FarmFacts, Memory
 from drive_manager.rules_memory import rise, sampled
@@ -332,3 +332,8 @@ def test_the_memory_survives_and_an_unreadable_one_is_begun_anew(watch, tmp_path
     (tmp_path / rules_memory.NAME).write_text('{"counters": []}')
     assert rules_memory.load(tmp_path) == Memory()
     assert "counted from now on" in caplog.text
+
+
+def test_a_lost_drive_is_told_with_what_else_it_is_known_by():
+    (condition,) = rules_drive._presence(drive(missing=True, about="ST18, 18.0 TB, 95 plots"), HealthLimits())
+    assert condition.text.endswith("look at its cable and dmesg (ST18, 18.0 TB, 95 plots)")
