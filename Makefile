@@ -1,6 +1,6 @@
 # make help says what there is to make.
 .POSIX:
-.PHONY: help demo test faults lint format parts venv clean
+.PHONY: help demo test faults bench lint format parts venv clean
 
 VENV = .venv
 STAMP = $(VENV)/installed
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo   a plotter and a NAS on this machine move real plots, before your eyes'
 	@echo 'make test   install what the tests need, then lint and run all tests (as root: all of them)'
 	@echo 'make faults every row of the fault table, then the table (as root; also in .cache/faults.txt)'
+	@echo 'make bench  what a quiet minute of a NAS with 100 drives and 100,000 plots costs (as root)'
 	@echo 'make lint   ruff, mypy --strict and the rules of which module may import which'
 	@echo 'make format let ruff lay out the source'
 	@echo 'make venv   $(VENV) with the programs and the tools for working on them'
@@ -34,6 +35,9 @@ test: parts venv
 
 faults: parts venv
 	$(VENV)/bin/python -m pytest tests/faults --faults -n 2 $(PYTEST_ARGS)
+
+bench: parts venv
+	unshare --mount $(VENV)/bin/python bench/quiet_minute.py
 
 lint: venv
 	$(VENV)/bin/ruff check

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drive_manager import mounts
+from drive_manager import listing, mounts
 from drive_manager.errors import DriveGone
 from drive_manager.guard import as_mount, open_drive
+from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.settings import Drives
 
@@ -49,7 +50,7 @@ class Lone:
 class Drive:
     """What a look at one drive found. Sizes in bytes; `problem` says why it cannot be written, or is "".
 
-    `rehearsed`: the folder of rehearsals is there.
+    `rehearsed`: the folder of rehearsals is there. `listed`: for the next look, where nothing in it may change unseen.
     """
 
     mount: str
@@ -64,6 +65,7 @@ class Drive:
     problem: str = ""
     lone: tuple[Lone, ...] = ()
     rehearsed: bool = False
+    listed: Listed | None = None
 
     @property
     def key(self) -> str:
@@ -85,6 +87,7 @@ class Drive:
             **vars(self),
             "partials": [vars(each) for each in self.partials],
             "lone": [vars(each) for each in self.lone],
+            "listed": vars(self.listed) if self.listed else None,
         }
 
     @staticmethod
@@ -92,7 +95,8 @@ class Drive:
         """The facts as they were before `as_json`."""
         partials = tuple(PartialFacts(**partial) for partial in facts["partials"])
         lone = tuple(Lone(**each) for each in facts["lone"])
-        return Drive(**{**facts, "partials": partials, "lone": lone})
+        listed = Listed(**facts["listed"]) if facts["listed"] else None
+        return Drive(**{**facts, "partials": partials, "lone": lone, "listed": listed})
 
 
 def kept_free(settings: Drives, mount: str) -> int:
@@ -114,9 +118,17 @@ def candidates(settings: Drives, mountinfo: Path = MOUNTINFO) -> mounts.Discover
 
 
 def look_at(
-    settings: Drives, mount: Mount, uuids: dict[str, str] | None = None, *, test_folder: str = ""
+    settings: Drives,
+    mount: Mount,
+    uuids: dict[str, str] | None = None,
+    *,
+    test_folder: str = "",
+    before: Listed | None = None,
 ) -> Drive:
-    """Look at one drive; what fails is the drive's `problem`, nothing is raised. May hang with the drive."""
+    """Look at one drive; what fails is the drive's `problem`, nothing is raised. May hang with the drive.
+
+    `before`: what the last look knew of its folder, which is not listed again while it is as it was.
+    """
     uuid = uuid_of(mount, mounts.uuids() if uuids is None else uuids)
     drive = Drive(mount.point, mount.device, mount.source, mount.fs_type, uuid)
     try:
@@ -126,7 +138,7 @@ def look_at(
     except OSError as error:
         return replace(drive, problem=f"{error.strerror or error}: {error.filename or mount.point}")
     try:
-        return _facts(settings, drive, mount.read_only, folder, test_folder)
+        return _facts(settings, replace(drive, listed=before, problem=mount.read_only), folder, test_folder)
     except OSError as error:
         return replace(drive, problem=f"it cannot be read ({error.strerror or error}); look at dmesg")
     finally:
@@ -152,24 +164,24 @@ def once_a_device(drives: Sequence[Drive]) -> frozenset[str]:
     return frozenset(first.values())
 
 
-def _facts(settings: Drives, drive: Drive, read_only: str, folder: int, test_folder: str) -> Drive:
+def _facts(settings: Drives, drive: Drive, folder: int, test_folder: str) -> Drive:
     room = os.fstatvfs(folder)
-    names = os.listdir(folder)  # names only: no stat for each of 10,000 plots
-    suffixes = tuple(settings.suffixes)
-    others = [name for name in names if name[0] == "." or not name.endswith(suffixes)]
-    problem = read_only
+    plots, others, listed = listing.count(folder, settings.suffixes, drive.listed)
+    problem = drive.problem
     if not problem and not os.access(".", os.W_OK, dir_fd=folder):
         problem = "it cannot be written by this user; check the owner of its folder, and dmesg"
     partials, lone = _in_flight(folder, others)
+    rehearsed = test_folder in others
     return replace(
         drive,
         total=room.f_blocks * room.f_frsize,
         free=room.f_bavail * room.f_frsize,
-        plots=len(names) - len(others),
+        plots=plots,
         partials=partials,
         problem=problem,
         lone=lone,
-        rehearsed=test_folder in others,
+        rehearsed=rehearsed,
+        listed=None if partials or lone or rehearsed else listed,
     )
 
 

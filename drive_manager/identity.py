@@ -165,13 +165,16 @@ class _Reader:
             yield from self.leaves(Path(os.path.realpath(slave)), "", depth + 1)
 
     def _disk(self, block: Path, part: str) -> Identity:
+        rotational = _text(block / "queue/rotational") == "1"
+        if block.name.startswith(_VIRTUAL):  # nobody gave it a number or a name
+            return Identity(disk=block.name, rotational=rotational, interface="unknown", part=part)
         notes = self._notes(block)
         interface = _interface(block, notes)
         identity = Identity(
             wwn=_wwn(block, notes),
             model=_model(block, notes),
             disk=block.name,
-            rotational=_text(block / "queue/rotational") == "1",
+            rotational=rotational,
             interface=interface,
             part=part,
         )

@@ -191,6 +191,7 @@ def _noted(each: Seen, was: Known | None) -> Known:
         device=drive.device,
         total=total,
         identity=identity,
+        listed=drive.listed,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from drive_manager import mounts
 from drive_manager.apart import Child, Ended, Link, Quiet, alive
 from drive_manager.drives import Drive, candidates, look_at
+from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.settings import Drives
 
@@ -58,15 +59,17 @@ def look(
     unmounted: bool = False,
     test_folder: str = "",
     only: Collection[str] | None = None,
+    listed: Mapping[str, Listed] | None = None,
 ) -> Seen:
-    """Look at each drive, or at those mounted where `only` says. `hung` is what the last look returned.
+    """Look at each drive, or at those mounted where `only` says. `hung` is what the last look returned,
+    `listed` what it knew of the folders, by mount point.
 
     However many drives hang, that costs twice `look_timeout_s`, once. Raises OSError when mountinfo cannot be read.
     """
     found = candidates(settings, mountinfo)
     wanted = [mount for mount in found.mounts if only is None or mount.point in only]
     still = {point: child for point, child in hung.items() if alive(child.pid, child.started)}
-    looks = _Looks(settings, test_folder)
+    looks = _Looks(settings, test_folder, listed or {})
     looks.look([mount for mount in wanted if mount.point not in still])
     still.update(looks.hung)
     return Seen(
@@ -80,8 +83,8 @@ def look(
 class _Looks:
     """A look under way: drives seen and children left behind, by mount point."""
 
-    def __init__(self, settings: Drives, test_folder: str) -> None:
-        self._settings, self._test_folder = settings, test_folder
+    def __init__(self, settings: Drives, test_folder: str, listed: Mapping[str, Listed]) -> None:
+        self._settings, self._test_folder, self._listed = settings, test_folder, listed
         self._uuids = mounts.uuids()
         self.seen: dict[str, Drive] = {}
         self.hung: dict[str, Hung] = {}
@@ -102,7 +105,10 @@ class _Looks:
     def _child(self, queue: Sequence[Mount]) -> Child:
         def work(link: Link) -> None:
             for mount in queue:
-                drive = look_at(self._settings, mount, self._uuids, test_folder=self._test_folder)
+                before = self._listed.get(mount.point)
+                drive = look_at(
+                    self._settings, mount, self._uuids, test_folder=self._test_folder, before=before
+                )
                 link.send(drive.as_json())
 
         return Child(work, outlives=True)

@@ -75,7 +75,10 @@ def rehearse(settings: Settings) -> list[str]:
 def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, Seen, tick.World]:
     """Look at everything and change nothing. Raises OSError when mountinfo cannot be read."""
     memory = remembered(settings)
-    seen = look(settings.drives, memory.hung, unmounted=unmounted, test_folder=settings.test.folder_name)
+    seen = look(
+        settings.drives, memory.hung, unmounted=unmounted, test_folder=settings.test.folder_name,
+        listed=state.listed(memory),
+    )  # fmt: skip
     offline, fault = _marks(settings.files.state_folder)
     now = _now()
     known = identity.known([(drive, drive.uuid) for drive in seen.drives], state.identities(memory))

@@ -10,6 +10,7 @@ from typing import Any
 from drive_manager.ages import Wait
 from drive_manager.errors import NasError
 from drive_manager.identity import UNKNOWN, Identity, from_json
+from drive_manager.listing import Listed
 from drive_manager.look import Hung
 from manager_core import files
 
@@ -37,6 +38,7 @@ class Known:
     replaced: bool = False
     total: int = 0
     identity: Identity = UNKNOWN
+    listed: Listed | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,7 @@ def write(state_folder: Path, memory: Memory) -> bool:
     value = {
         **vars(memory),
         **{name: _plain(getattr(memory, name)) for name in ("hung", "waits")},
-        "drives": {
-            key: {**vars(each), "identity": each.identity.as_json()} for key, each in memory.drives.items()
-        },
+        "drives": {key: _facts(each) for key, each in memory.drives.items()},
         "script": vars(memory.script),
     }
     del value["fresh"]
@@ -106,8 +106,22 @@ def identities(memory: Memory) -> dict[str, Identity]:
     }
 
 
+def listed(memory: Memory) -> dict[str, Listed]:
+    """What is known of the drives' folders, by mount point, for `look.look`."""
+    here = (each for each in memory.drives.values() if not each.gone_since)
+    return {each.mount: each.listed for each in here if each.listed is not None}
+
+
 def _known(key: str, found: Any) -> Known:
-    return Known(**{"mount": key, **found, "identity": from_json(found.get("identity", {}))})
+    identity, listed = from_json(found.get("identity", {})), found.get("listed")
+    return Known(
+        **{"mount": key, **found, "identity": identity, "listed": Listed(**listed) if listed else None}
+    )
+
+
+def _facts(known: Known) -> dict[str, object]:
+    listed = vars(known.listed) if known.listed else None
+    return {**vars(known), "identity": known.identity.as_json(), "listed": listed}
 
 
 def _plain(entries: Mapping[str, object]) -> dict[str, object]:
