@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from manager_core import alerts, files, letters
+from manager_core import alert_memory, alerts, files, letters
 from manager_core.alerts import Alert
 from manager_core.channels.settings import Settings
 from manager_core.words import moment
@@ -22,7 +22,7 @@ NAME = "alerts.json"
 def known(state_folder: Path) -> dict[str, Alert]:
     """The alerts of the last run; none, with a WARNING, when they cannot be read."""
     try:
-        return alerts.from_json(files.read_json(state_folder / NAME))
+        return alert_memory.from_json(files.read_json(state_folder / NAME))
     except files.UnreadableError as error:
         log.warning("%s; what holds is told anew", error)
         return {}
@@ -30,7 +30,7 @@ def known(state_folder: Path) -> dict[str, Alert]:
 
 def keep(state_folder: Path, now: Mapping[str, Alert]) -> None:
     """Keep the alerts for the next run. Raises OSError."""
-    files.write_json(state_folder / NAME, alerts.as_json(now))
+    files.write_json(state_folder / NAME, alert_memory.as_json(now))
 
 
 def show(state_folder: Path, settings: Settings, *, as_json: bool) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from manager_core import alerts
+from manager_core import alert_memory, alerts
 from manager_core.alerts import Condition, Severity
 
 START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -25,7 +25,7 @@ def play(looks, every=MINUTE, unknown=None) -> list[tuple[int, str, int, str]]:
     for number, conditions in enumerate(looks):
         out_of_sight = unknown(number) if unknown else ()
         held, notices = alerts.step(held, conditions, START + number * every, out_of_sight)
-        held = alerts.from_json(json.loads(json.dumps(alerts.as_json(held))))
+        held = alert_memory.from_json(json.loads(json.dumps(alert_memory.as_json(held))))
         told += [(number, one.kind, int(one.severity), one.text) for one in notices]
     return told
 
@@ -197,7 +197,7 @@ def test_a_clock_that_goes_back_neither_repeats_nor_silences():
     ],
 )
 def test_unreadable_memory_is_no_memory(damage):
-    assert alerts.from_json(damage) == {}
+    assert alert_memory.from_json(damage) == {}
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_unreadable_memory_is_no_memory(damage):
 )
 def test_one_damaged_alert_is_left_out_and_the_rest_kept(name, value):
     held, _ = alerts.step({}, [hot(), hot(subject="SN2")], START)
-    kept = alerts.as_json(held)
+    kept = alert_memory.as_json(held)
     kept[0][name] = value
-    assert list(alerts.from_json(kept)) == ["temperature/SN2"]
+    assert list(alert_memory.from_json(kept)) == ["temperature/SN2"]
 
 
 def test_the_worst_come_first():

@@ -24,8 +24,7 @@ from drive_manager.settings import Drives
 from drive_manager.smart_facts import Health
 from drive_manager.state import Known
 from drive_manager.vitals import Vitals
-from manager_core import alerts as alerts_room
-from manager_core import files
+from manager_core import alert_memory, files
 from manager_core.alerts import FIRING, Alert, Severity
 
 K32 = 108_900_000_000
@@ -345,7 +344,7 @@ def test_the_daily_report_comes_by_mail_once(nas, mail):
     ledger = Ledger(state / "ledger.sqlite")
     ledger.arrival("one.plot", 9, "", "k", "/mnt/drive1", "chiaplot01", 2.0, 4_000_000, world.now)
     ledger.run("drive_manager", world.now, 1.5, 1, "no drive")
-    files.write_json(state / "alerts.json", alerts_room.as_json({"a": alert("24 pending sectors")}))
+    files.write_json(state / "alerts.json", alert_memory.as_json({"a": alert("24 pending sectors")}))
     day = report_due.due(loaded, world.now)
     assert day is not None
     assert report_send.daily(loaded, memory, world, day)
