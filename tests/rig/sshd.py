@@ -41,19 +41,27 @@ class Sshd:
         folder.mkdir(parents=True, exist_ok=True)
         self.host, self.port = host, port or (22 if host else free_port())
         self.folder, self.log = folder, folder / "sshd.log"
-        public = make_key(folder / "host_key")
-        self.host_key = " ".join(public.read_text().split()[:2])
+        self.host_key = self.make_host_key()
         self.config = folder / "sshd_config"
         self.config.write_text(self._config(keys_file))
+        self.start()
+
+    def start(self) -> None:
+        """Listen, at first and again after `end`."""
         self._output = self.log.open("ab")
+        began = self.log.stat().st_size
         command: list[str | Path] = [parts.the("sshd"), "-D", "-e", "-f", self.config]
-        if host is None and os.geteuid() == 0:
+        if self.host is None and os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        full = [str(part) for part in command] if host is None else host.inside(command, as_root=True)
+        full = (
+            [str(part) for part in command] if self.host is None else self.host.inside(command, as_root=True)
+        )
         self._process = subprocess.Popen(
             full, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
         )
-        wait_for(lambda: "Server listening on" in self.log.read_text(), f"sshd to listen ({self.log})")
+        wait_for(
+            lambda: b"Server listening on" in self.log.read_bytes()[began:], f"sshd to listen ({self.log})"
+        )
 
     def _config(self, keys_file: str) -> str:
         address = "127.0.0.1" if self.host is None else "0.0.0.0"
@@ -74,6 +82,13 @@ class Sshd:
                 "",
             ]
         )
+
+    def make_host_key(self) -> str:
+        """A new host key, in use from the next `start` on; its public half."""
+        (self.folder / "host_key").unlink(missing_ok=True)
+        public = make_key(self.folder / "host_key")
+        self.host_key = " ".join(public.read_text().split()[:2])
+        return self.host_key
 
     def known_host(self, *names: str) -> str:
         """The line that tells a client this server's key under the given names."""

@@ -1,0 +1,76 @@
+"""A plot in mid-stream: where most faults hurt most."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import realplots
+from rig.drives import MIB, Drive
+from rig.farm import Farm
+from rig.hosts import Process, Run
+from rig.waits import wait_for
+
+PIECE = 64 * MIB
+BRISK = {"idle_timeout_s": "3", "connect_timeout_s": "3"}
+BRISK_NAS = {"receive": {"idle_timeout_s": "3", "drive_timeout_s": "10"}}
+
+
+def kill(processes: Callable[[], list[Process]], number: signal.Signals = signal.SIGKILL) -> int:
+    """Send all of them a signal and wait for their end; how many there were."""
+    found = processes()
+    for process in found:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+    pids = {process.pid for process in found}
+    wait_for(lambda: not pids & {process.pid for process in processes()}, f"the end of {found}")
+    return len(found)
+
+
+def some_plot(farm: Farm, name: str = "a", size: int = 24 * MIB) -> Path:
+    """A plot of the plotter's user."""
+    return farm.give([realplots.fabricate_v1(farm.plots / f"plot-k32-{name}.plot", size)])[0]
+
+
+def held(drive: Drive, name: str) -> int:
+    """How many pieces the sidecar of a plot in flight says are held."""
+    with suppress(FileNotFoundError):
+        return max(0, len((drive.folder / f"{name}.pieces.tmp").read_text().splitlines()) - 1)
+    return 0
+
+
+def partial(farm: Farm, plot: Path) -> Path | None:
+    """The plot in flight on whatever drive it is."""
+    paths = (drive.folder / f"{plot.name}.tmp" for drive in farm.drives)
+    return next((path for path in paths if path.exists()), None)
+
+
+def on_its_way(farm: Farm, plot: Path, arrived: int = 2 * MIB) -> Run:
+    """A run of the plotter over a slow cable, when so many bytes have arrived."""
+    farm.plotter.limit_rate("40mbit")
+    run = farm.spawn_plotter()
+
+    def enough() -> bool:
+        path = partial(farm, plot)
+        with suppress(OSError):
+            return path is not None and path.stat().st_size >= arrived
+        return False
+
+    wait_for(enough, f"{plot.name} to be on its way\n{farm.logs()}", 40)
+    return run
+
+
+def with_a_piece_held(farm: Farm, plot: Path) -> Run:
+    """A run of the plotter when one piece is held and the second is under way over a cable that is slow now."""
+    drive = farm.drives[0]
+    path = drive.folder / f"{plot.name}.tmp"
+    farm.plotter.limit_rate("800mbit")
+    run = farm.spawn_plotter()
+    wait_for(lambda: path.exists() and path.stat().st_size >= PIECE, "a piece to arrive", 40)
+    farm.plotter.limit_rate("16mbit")  # the second will not be through before the first is held
+    wait_for(lambda: held(drive, plot.name) >= 1, f"a piece to be held\n{farm.logs()}", 40)
+    assert PIECE <= path.stat().st_size < plot.stat().st_size, "still in mid-stream"
+    return run
