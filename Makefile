@@ -1,11 +1,15 @@
 # make help says what there is to make.
 .POSIX:
-.PHONY: help demo test faults bench lint format parts venv clean
+.PHONY: help demo test faults soak bench lint format parts venv clean
 
 VENV = .venv
 STAMP = $(VENV)/installed
 # Which tests to run and how: make test PYTEST_ARGS="-k wire -x"
 PYTEST_ARGS =
+# How long a soak goes on, and what it draws: make soak SECONDS=3600 SEED=7 (ROUND=12: only that round of it)
+SECONDS = 600
+SEED =
+ROUND =
 # The first Python here that is new enough; or say make PYTHON=/usr/local/bin/python3.12 …
 OLDEST = 10
 PYTHON = $$(for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
@@ -13,12 +17,13 @@ PYTHON = $$(for python in python3 python3.14 python3.13 python3.12 python3.11 py
 	done)
 # What the tests use of the system: real ssh, real netcats, real drives, real cron.
 PARTS = openssh-client openssh-server netcat-openbsd netcat-traditional ncat cron \
-	e2fsprogs xfsprogs iproute2 mount util-linux procps fuse3 python3-venv python3-pip
+	e2fsprogs xfsprogs iproute2 mount util-linux procps fuse3 faketime python3-venv python3-pip
 
 help:
 	@echo 'make demo   a plotter and a NAS on this machine move real plots, before your eyes'
 	@echo 'make test   install what the tests need, then lint and run all tests (as root: all of them)'
 	@echo 'make faults every row of the fault table, then the table (as root; also in .cache/faults.txt)'
+	@echo 'make soak   random steps and faults on a whole farm, for SECONDS=600 or as long as you say (as root)'
 	@echo 'make bench  what a quiet minute of a NAS with 100 drives and 100,000 plots costs (as root)'
 	@echo 'make lint   ruff, mypy --strict and the rules of which module may import which'
 	@echo 'make format let ruff lay out the source'
@@ -35,6 +40,10 @@ test: parts venv
 
 faults: parts venv
 	$(VENV)/bin/python -m pytest tests/faults --faults -n 2 $(PYTEST_ARGS)
+
+soak: parts venv
+	@seed="$(SEED)"; round="$(ROUND)"; PYTHONPATH=tests exec $(VENV)/bin/python -m soak --seconds "$(SECONDS)" \
+		$${seed:+--seed "$$seed"} $${round:+--round "$$round"}
 
 bench: parts venv
 	unshare --mount $(VENV)/bin/python bench/quiet_minute.py

@@ -1,0 +1,267 @@
+"""The rules: each is a step that draws what it does, does it to the real farm, and asks whether all promises hold."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from rig.netcats import FLAVOURS
+
+from soak import acts, healing, hurts, invariant, troubles
+from soak.farm import BRISK, BRISK_NAS
+from soak.session import RoundOver, Session
+from soak.world import World
+
+DICE = st.integers(0, 99)
+ONE = st.integers(0, 1)
+KINDS = st.sampled_from(("v1", "v1", "v1", "bladebit", "gigahorse", "real", "large"))
+KIB = st.integers(100, 6000)
+WHEN = st.tuples(
+    st.sampled_from((*troubles.VERBS, *troubles.VERBS[1:7], *([troubles.STREAM] * 6))), st.booleans()
+)
+BACKGROUND_RATE = "30mbit"
+LEAST_S = 0.02
+
+
+def step(act: Callable[..., Any]) -> Callable[..., None]:
+    """Make a rule of it: told, counted, and followed by the invariant. What breaks it is a finding."""
+
+    @functools.wraps(act)
+    def wrapped(self: Soak, **drawn: Any) -> None:
+        session = self.session
+        if self.dry or session.over:
+            return
+        session.begins(act.__name__, drawn)
+        try:
+            note = act(self, **drawn)
+            session.ends(str(note or ""))
+            session.check(lambda: invariant.holds(self.world))
+        except Exception as error:
+            session.found(error, traceback.format_exc(), self.world)
+            raise RoundOver from error
+
+    return wrapped
+
+
+class Soak(RuleBasedStateMachine):
+    """One sequence. The first one that hypothesis tries is always its simplest: it does nothing."""
+
+    session: ClassVar[Session]
+    made: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dry = type(self).made == 0
+        type(self).made += 1
+        self.world: World = None  # type: ignore[assignment]
+
+    @initialize(
+        drives=st.sampled_from((1, 2, 4)),
+        strategy=st.sampled_from(("fill", "spread", "most_free")),
+        digest=st.sampled_from(("xxh3-128", "blake3")),
+        netcat=st.sampled_from(FLAVOURS),
+        sizes=st.lists(KIB, min_size=3, max_size=3),
+        seed=st.integers(0, 1 << 32),
+    )
+    def begin(
+        self, drives: int, strategy: str, digest: str, netcat: str, sizes: list[int], seed: int
+    ) -> None:
+        """A new farm with three plots that wait."""
+        if self.dry:
+            return
+        kinds = {"active_drives": drives, "strategy": strategy}
+        nas = {**BRISK_NAS, "drives": {**BRISK_NAS["drives"], **kinds}}
+        self.session.says(f"begin: active_drives {drives}, {strategy}, {digest}, {netcat}")
+        self.world = World(
+            self.session.folder(),
+            self.session.tally,
+            seed=seed,
+            netcat=netcat,
+            nas_ini=nas,
+            plotter_ini={**BRISK, "transfer": {**BRISK["transfer"], "digest": digest}},
+        )
+        for number, size in enumerate(sizes):
+            self.world.new_plot(self.world.plotter(number), "v1", number, size)
+        self.world.tick()
+
+    # --- plots
+
+    @rule(plotter=ONE, kind=KINDS, number=DICE, kib=KIB)
+    @step
+    def new_plot(self, plotter: int, kind: str, number: int, kib: int) -> None:
+        self.world.new_plot(self.world.plotter(plotter), kind, number, kib)
+
+    @rule(number=DICE, kib=KIB, kind=KINDS)
+    @step
+    def same_name_on_both(self, number: int, kib: int, kind: str) -> None:
+        for plotter in self.world.farm.plotters:
+            self.world.new_plot(plotter, kind, number, kib)
+
+    @rule(plotter=ONE, dice=DICE)
+    @step
+    def same_plot_on_both(self, plotter: int, dice: int) -> None:
+        self.world.copy_plot(self.world.plotter(plotter), dice)
+
+    @rule(plotter=ONE, number=DICE, kib=KIB, finish=st.booleans())
+    @step
+    def begun_plot(self, plotter: int, number: int, kib: int, finish: bool) -> None:
+        if finish:
+            self.world.finish_plot(self.world.plotter(plotter), number)
+        else:
+            self.world.begin_plot(self.world.plotter(plotter), number, kib)
+
+    # --- runs
+
+    @rule(plotter=ONE)
+    @step
+    def run(self, plotter: int) -> str:
+        return f"exit {self.world.run(self.world.plotter(plotter))}"
+
+    @rule()
+    @step
+    def run_both(self) -> None:
+        for run, plotter in [(self.world.farm.start(each), each) for each in self.world.farm.plotters]:
+            self.world.wait(run, plotter)
+
+    @rule(plotter=ONE)
+    @step
+    def start(self, plotter: int) -> None:
+        self.world.farm.limit(BACKGROUND_RATE)
+        if not self.world.plotter(plotter).runs:
+            self.world.farm.start(self.world.plotter(plotter))
+
+    @rule()
+    @step
+    def settle(self) -> None:
+        self.world.settle()
+
+    @rule()
+    @step
+    def tick(self) -> str:
+        return f"exit {self.world.tick()}"
+
+    # --- troubles in a run
+
+    def _trouble(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
+        at = self.world.plotter(plotter)
+        self.world.new_plot(at, "large" if kib > 5500 else "v1", dice, kib)
+        met = troubles.run(self.world, at, trouble, when, dice)
+        if met:
+            self.session.tally.faults[trouble] += 1
+        self.session.judge_go_between(self.world)
+        return "met" if met else "its moment did not come"
+
+    @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.KILLS)), when=WHEN, dice=DICE, kib=KIB)
+    @step
+    def killed(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
+        return self._trouble(plotter, trouble, when, dice, kib)
+
+    @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.TALK)), when=WHEN, dice=DICE, kib=KIB)
+    @step
+    def talk(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
+        when = when if when[0] != troubles.STREAM else ("SENT", False)
+        return self._trouble(plotter, trouble, when, dice, kib)
+
+    @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.DATA)), dice=DICE, kib=KIB)
+    @step
+    def data(self, plotter: int, trouble: str, dice: int, kib: int) -> str:
+        return self._trouble(plotter, trouble, ("READY", False), dice, kib)
+
+    @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.SOURCE)), when=WHEN, dice=DICE, kib=KIB)
+    @step
+    def source(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
+        return self._trouble(plotter, trouble, when, dice, kib)
+
+    @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.OTHERS)), when=WHEN, dice=DICE, kib=KIB)
+    @step
+    def meanwhile(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
+        return self._trouble(plotter, trouble, when, dice, kib)
+
+    @rule(program=st.sampled_from(("run", "tick", "both")), plotter=ONE, dice=DICE)
+    @step
+    def killed_at_any_time(self, program: str, plotter: int, dice: int) -> None:
+        world, at = self.world, self.world.plotter(plotter)
+        runs = [world.farm.start(at)] if program != "tick" else []
+        ticks = [world.farm.spawn_nas()] if program != "run" else []
+        time.sleep(LEAST_S + dice / 100)
+        for run in (*runs, *ticks):
+            run.signal(signal.SIGKILL)
+        for run in runs:
+            world.wait(run, at)
+        for run in ticks:
+            run.wait()
+        self.session.tally.faults[f"kill -9 {program} at any time"] += 1
+
+    # --- drives and files
+
+    @rule(number=DICE, how=st.sampled_from(hurts.DRIVE_HURTS), dice=DICE)
+    @step
+    def drive(self, number: int, how: str, dice: int) -> str:
+        done = hurts.hurt_drive(self.world, number, how, dice)
+        if done != "back":
+            self.session.tally.faults[f"drive {done}"] += 1
+        return done
+
+    @rule(number=DICE, way=st.sampled_from(("back", "online", "emptied")))
+    @step
+    def drive_back(self, number: int, way: str) -> None:
+        if way == "online":
+            hurts.online(self.world, number)
+        elif way == "emptied":
+            hurts.empty_drive(self.world, number)
+        else:
+            hurts.bring_back(self.world, number % len(self.world.farm.drives))
+
+    @rule(number=DICE, kind=st.sampled_from(hurts.STALE), dice=DICE)
+    @step
+    def stale(self, number: int, kind: str, dice: int) -> None:
+        hurts.plant(self.world, number, kind, dice)
+        self.session.tally.faults[f"partial {kind}"] += 1
+
+    @rule(number=DICE, dice=DICE)
+    @step
+    def rival(self, number: int, dice: int) -> None:
+        hurts.rival(self.world, number, dice)
+        self.session.tally.faults["rival"] += 1
+
+    @rule(where=st.sampled_from(("nas", "nas", "plotter", "script")), which=DICE, how=DICE)
+    @step
+    def broken_file(self, where: str, which: int, how: int) -> str:
+        self.session.tally.faults["broken file"] += 1
+        if where == "nas":
+            return hurts.spoil_nas(self.world, which, how)
+        if where == "plotter":
+            return hurts.spoil_plotter(self.world.plotter(which), which, how)
+        hurts.edit_script(self.world)
+        return "receive script"
+
+    @rule()
+    @step
+    def locked_ledger(self) -> None:
+        self.session.tally.faults["ledger locked"] += 1
+        hurts.locked_ledger(self.world)
+
+    @rule(plotter=st.integers(0, 2), clock=st.sampled_from(hurts.CLOCKS))
+    @step
+    def clock(self, plotter: int, clock: str) -> None:
+        self.session.tally.faults[f"clock {clock}"] += 1
+        if plotter == 2:
+            self.world.tick(env=hurts.shifted(clock))
+        else:
+            self.world.run(self.world.plotter(plotter), env=hurts.shifted(clock))
+
+    def teardown(self) -> None:
+        """Heal, finish the job, count, and take the farm away."""
+        if self.world is None:
+            return
+        try:
+            if not self.session.failed:
+                self.session.finish(self.world, healing.heal, healing.finish)
+        finally:
+            self.world.end()
