@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drive_manager import health_cache, vitals
 from drive_manager.drives import Drive
-from drive_manager.identity import UNKNOWN
+from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.ran import Ran
 from drive_manager.vitals import Vitals
 from drive_manager.words import size_text
@@ -13,24 +13,36 @@ from manager_core.letters import Letter
 
 
 def letter(ran: Ran) -> Letter | None:
-    """The letter, when a drive is written no more (full, gone, set aside, hot) and another is; None otherwise.
+    """The letter, when a drive is written no more (full, gone, set aside, hot) and there is another; None otherwise.
 
     That there is no other one is an alert of its own.
     """
     before, now = ran.before.active, ran.decision.choice.active
     left = [mount for mount in before if mount not in now]
+    joined = [mount for mount in now if mount not in before]
     if not left or not now:
         return None
-    reading = health_cache.load(ran.folder)
-    fresh = next((mount for mount in now if mount not in before), now[0])
-    sides = []
-    for mount in (left[0], fresh):
-        identity = ran.world.identities.get(mount, UNKNOWN)
-        known = vitals.of(identity, reading.drives, ran.world.senses.degrees)
-        drive = next((drive for drive in ran.world.drives if drive.mount == mount), None)
-        sides.append(_facts(mount, known, drive))
-    host = notify.host(ran.settings)
-    return letters.drive_change(host, ran.decision.choice.why, sides[0], sides[1], ran.world.now)
+    degrees, reading = ran.world.senses.degrees, health_cache.load(ran.folder)
+    drives = {drive.mount: drive for drive in ran.world.drives}
+
+    def facts(mount: str) -> dict[str, str]:
+        known = vitals.of(ran.world.identities.get(mount, _last_seen(ran, mount)), reading.drives, degrees)
+        return _facts(mount, known, drives.get(mount))
+
+    return letters.drive_change(
+        notify.host(ran.settings),
+        ran.decision.choice.why,
+        [facts(mount) for mount in left],
+        [facts(mount) for mount in joined],
+        ran.world.now,
+        [mount for mount in now if mount in before],
+    )
+
+
+def _last_seen(ran: Ran, mount: str) -> Identity:
+    """The disk that was there in the last run: one that is gone is named as well as it can be."""
+    found = (known.identity for known in ran.before.drives.values() if known.mount == mount)
+    return next(found, UNKNOWN)
 
 
 def _facts(mount: str, known: Vitals, drive: Drive | None) -> dict[str, str]:

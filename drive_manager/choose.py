@@ -92,7 +92,7 @@ def choose(
         spares,
         tuple((each.drive.mount, each.reason) for each in fits if not (each.usable and each.plots)),
         tuple((each.drive.mount, _reason(each, taken, kept, first, settings)) for each in fits),
-        _why(active, previous, fits, settings),
+        why(active, [mount for mount in previous if mount not in taken], fits, settings),
         _outcome(fits, active, aside),
         sum(each.plots for each in fits) + aside,
     )
@@ -142,6 +142,25 @@ def in_turn(fits: Sequence[Fit], settings: Drives) -> list[Fit]:
     return sorted(roomy, key=lambda each: turn(each.drive, each.room, settings))
 
 
+def why(active: Sequence[str], left: Sequence[str], fits: Sequence[Fit], settings: Drives) -> str:
+    """Why the actives are what they are, `left` those before them; free of numbers that change while a plot arrives."""
+    by_mount = {each.drive.mount: each for each in fits}
+    told = [f"{mount} {_left(by_mount.get(mount))}" for mount in left]
+    gone = told[:_NAMED] + ([f"{len(told) - _NAMED:,} more left"] if len(told) > _NAMED else [])
+    if active and settings.strategy != "fill":
+        gone.append(f"all with room in turn, {_TURN[settings.strategy]}")
+    elif active:
+        count = len(active)
+        order = "in the preferred order" if settings.prefer else "in order"
+        gone.append(f"the first {order} with room" if count == 1 else f"the first {count} {order} with room")
+    return "; ".join(gone)
+
+
+def once_a_device(fits: Sequence[Fit]) -> list[Fit]:
+    """The drives to sum space over: those that may be written, of folders that share a device (a trial) the first."""
+    return list({each.drive.device: each for each in reversed(fits) if each.usable}.values())[::-1]
+
+
 def listed(names: Sequence[str]) -> str:
     """The names of drives for one line: a few as they are, many as their number."""
     return (", ".join(names) or "none") if len(names) <= _NAMED else counted(len(names), "drive")
@@ -178,21 +197,6 @@ def _reason(
         preferred = rank(each.drive.mount, settings) < len(settings.prefer)
         return f"active: {'preferred, ' if preferred else ''}the next in order with room"
     return each.reason or "spare"
-
-
-def _why(active: Sequence[str], previous: Sequence[str], fits: Sequence[Fit], settings: Drives) -> str:
-    """Why the actives are what they are; free of numbers that change while a plot arrives."""
-    by_mount = {each.drive.mount: each for each in fits}
-    still = frozenset(active)
-    left = [f"{mount} {_left(by_mount.get(mount))}" for mount in previous if mount not in still]
-    gone = left[:_NAMED] + ([f"{len(left) - _NAMED:,} more left"] if len(left) > _NAMED else [])
-    if active and settings.strategy != "fill":
-        gone.append(f"all with room in turn, {_TURN[settings.strategy]}")
-    elif active:
-        count = len(active)
-        order = "in the preferred order" if settings.prefer else "in order"
-        gone.append(f"the first {order} with room" if count == 1 else f"the first {count} {order} with room")
-    return "; ".join(gone)
 
 
 def _left(each: Fit | None) -> str:

@@ -158,12 +158,6 @@ def reserved_elsewhere(drives: Sequence[Drive]) -> dict[str, int]:
     return {drive.mount: by_device[drive.device] - drive.reserved for drive in drives}
 
 
-def once_a_device(drives: Sequence[Drive]) -> frozenset[str]:
-    """The mount points to sum space over: of folders that share a device (a trial without mounts) the first."""
-    first = {drive.device: drive.mount for drive in reversed(drives)}
-    return frozenset(first.values())
-
-
 def _facts(settings: Drives, drive: Drive, folder: int, test_folder: str) -> Drive:
     room = os.fstatvfs(folder)
     plots, others, listed = listing.count(folder, settings.suffixes, drive.listed)

@@ -12,16 +12,22 @@ _FAR_DAYS = 1000
 
 @dataclass(frozen=True)
 class Forecast:
-    """`rates`: plots a day over the last 7 and 30 days (0: none). Days until full, low and high; None: never so."""
+    """`rates`: plots a day over the last 7 and 30 days (0: none). Days until full, low and high; None: never so.
+
+    `unsized`: nobody knows yet how many plots fit.
+    """
 
     left: int
     rates: tuple[float, float]
     low_days: float | None
     high_days: float | None
+    unsized: bool = False
 
     @property
     def words(self) -> str:
         """The range for people: "full in 31 to 37 days"."""
+        if self.unsized:
+            return "room for how many is known when a plot is offered"
         if not self.left:
             return "full"
         if self.low_days is None or self.high_days is None:
@@ -36,6 +42,8 @@ class Forecast:
     @property
     def about(self) -> str:
         """The same as one figure, by the rate of the last 7 days where plots came in them."""
+        if self.unsized:
+            return "their size is not known yet"
         if not self.left or self.low_days is None:
             return "full" if not self.left else "not filling"
         days = self.left / (self.rates[0] or self.rates[1])

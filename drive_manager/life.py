@@ -109,6 +109,13 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> d
     }
 
 
+def pulled(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> dict[str, Known]:
+    """The drives that are gone, with no other in their place, after a person took them offline."""
+    lost = missing(known, offline)
+    gone = {key: each for key, each in known.items() if each.gone_since and not each.replaced}
+    return {key: each for key, each in gone.items() if key not in lost}
+
+
 def key_at(known: Mapping[str, Known], mount: str) -> str:
     """The key of the drive that is mounted there, for the ledger; the mount point itself when it is not known."""
     return next((key for key, each in known.items() if each.mount == mount and not each.gone_since), mount)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drive_manager import arrival, marks, netcat, state
-from drive_manager.choose import fit
-from drive_manager.drives import once_a_device
+from drive_manager.choose import fit, once_a_device
 from drive_manager.errors import NasError, NetcatError
 from drive_manager.look import Hung, look
 from drive_manager.settings import Settings
@@ -42,10 +41,7 @@ def rooms(room: Room, settings: Settings, allowed: arrival.Allowed) -> Rooms | R
         seen = look(settings.drives, _hung(folder), only=frozenset(allowed.drives)).drives
     except (NasError, OSError) as error:
         return Refused(room.transfer, "failed", plain(f"{error}; see `drive_manager status` on the NAS"))
-    counted = once_a_device(seen)
-    fits = [
-        each.plots for each in fit(seen, offline, room.size, settings.drives) if each.drive.mount in counted
-    ]
+    fits = [each.plots for each in once_a_device(fit(seen, offline, room.size, settings.drives))]
     return Rooms(room.transfer, sum(fits), sum(1 for plots in fits if plots))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from statistics import median
 
 from drive_manager import mounts, vitals
-from drive_manager.choose import Fit
+from drive_manager.choose import Fit, once_a_device
 from drive_manager.forecast import forecast
 from drive_manager.report_facts import (
     Attention,
@@ -24,7 +25,7 @@ from drive_manager.report_facts import (
 )
 from drive_manager.state import Known
 from drive_manager.vitals import Vitals
-from drive_manager.words import counted
+from drive_manager.words import counted, moment
 from manager_core.alerts import Severity
 
 _NEXT = 4
@@ -32,14 +33,18 @@ _NEXT = 4
 
 def build(facts: Facts) -> Report:
     """The report."""
-    lines = sorted([*_mounted(facts), *_missing(facts)], key=lambda each: mounts.natural(each.mount))
+    lines = sorted(
+        [*_mounted(facts), *_missing(facts), *_pulled(facts)], key=lambda each: mounts.natural(each.mount)
+    )
     attention = tuple(sorted(_attention(facts), key=lambda each: each.level != "CRITICAL"))
-    counted_once = _once_a_device(facts.fits)
+    counted_once = once_a_device(facts.fits)
     plots = sum(each.drive.plots for each in facts.fits)
     left = sum(each.plots for each in counted_once)
     ahead = forecast({7: facts.counts.week, 30: facts.counts.month}, left, facts.began, facts.now)
+    ahead = replace(ahead, unsized=facts.unsized)
     verdict, level = _verdict(attention)
-    figures = f"{plots:,} of {plots + left:,} plots, +{facts.counts.day:,} in 24 h, {ahead.about}"
+    of = "" if facts.unsized else f" of {plots + left:,}"
+    figures = f"{plots:,}{of} plots, +{facts.counts.day:,} in 24 h, {ahead.about}"
     return Report(
         host=facts.host,
         now=facts.now,
@@ -63,7 +68,7 @@ def build(facts: Facts) -> Report:
         changes=tuple(_changes(facts)),
         runs=_runs(facts.runs),
         plotters=tuple(_plotters(facts)),
-        not_counted=sum(not each.usable for each in facts.fits) + len(facts.missing),
+        not_counted=sum(not each.usable for each in facts.fits) + len(facts.missing) + len(facts.pulled),
         advice=tuple(_advice(facts)),
         groups=_groups(lines),
     )
@@ -71,10 +76,11 @@ def build(facts: Facts) -> Report:
 
 def _mounted(facts: Facts) -> Iterator[DriveLine]:
     reasons, active = dict(facts.choice.reasons), frozenset(facts.choice.active)
+    once = {each.drive.mount for each in once_a_device(facts.fits)}
     for each in facts.fits:
         drive, path = each.drive, PurePosixPath(each.drive.mount)
         known = facts.vitals.get(drive.mount, Vitals())
-        state = _state(each, active)
+        state = _state(each, active, unsized=facts.unsized)
         heat = _heat(known, facts)
         yield DriveLine(
             mount=drive.mount,
@@ -88,6 +94,7 @@ def _mounted(facts: Facts) -> Iterator[DriveLine]:
             free=drive.free,
             plots=drive.plots,
             room_for=each.plots,
+            shares=each.usable and drive.mount not in once,
             temperature_c=known.temperature_c,
             heat=heat,
             health=known.health,
@@ -98,24 +105,36 @@ def _mounted(facts: Facts) -> Iterator[DriveLine]:
 
 def _missing(facts: Facts) -> Iterator[DriveLine]:
     for each in facts.missing.values():
-        path = PurePosixPath(each.mount)
-        yield DriveLine(
-            mount=each.mount,
-            enclosure=str(path.parent),
-            name=path.name,
-            state="missing",
-            why=f"with {counted(each.plots, 'plot')}",
-            serial=each.identity.serial,
-            model=each.identity.model,
-            noteworthy=True,
-        )
+        yield _gone(each, "missing", f"with {counted(each.plots, 'plot')}")
 
 
-def _state(each: Fit, active: frozenset[str]) -> str:
+def _pulled(facts: Facts) -> Iterator[DriveLine]:
+    """Drives that a person took offline, and that are not there any more."""
+    for each, why in facts.pulled.values():
+        text = f"offline, pulled since {moment(each.gone_since)}, with {counted(each.plots, 'plot')}: {why}"
+        yield _gone(each, "offline", text)
+
+
+def _gone(each: Known, state: str, why: str) -> DriveLine:
+    path = PurePosixPath(each.mount)
+    return DriveLine(
+        mount=each.mount,
+        enclosure=str(path.parent),
+        name=path.name,
+        state=state,
+        why=why,
+        serial=each.identity.serial,
+        model=each.identity.model,
+        noteworthy=True,
+        here=False,
+    )
+
+
+def _state(each: Fit, active: frozenset[str], *, unsized: bool) -> str:
     if each.drive.mount in active:
         return "active"
     if each.usable:
-        return "spare" if each.plots else "full"
+        return "spare" if each.plots or (unsized and each.room) else "full"
     return "offline" if each.reason.startswith("offline") else "problem"
 
 
@@ -123,11 +142,6 @@ def _heat(known: Vitals, facts: Facts) -> int:
     limits, degrees = facts.limits, known.temperature_c
     warm, hot = (limits.warm_c, limits.hot_c) if known.rotational else (limits.ssd_warm_c, limits.ssd_hot_c)
     return 0 if degrees is None else (degrees >= warm) + (degrees >= hot)
-
-
-def _once_a_device(fits: Sequence[Fit]) -> list[Fit]:
-    """The drives to sum space over: of folders that share a device (a trial without mounts) the first."""
-    return list({each.drive.device: each for each in reversed(fits)}.values())
 
 
 def _attention(facts: Facts) -> Iterator[Attention]:
@@ -140,13 +154,13 @@ def _attention(facts: Facts) -> Iterator[Attention]:
     for key, each in facts.missing.items():
         if not known & {key, each.uuid, each.identity.serial, each.mount}:
             yield Attention(
-                "CRITICAL", f"{each.mount} is missing, with {counted(each.plots, 'plot')}", _moment(each)
+                "CRITICAL", f"{each.mount} is missing, with {counted(each.plots, 'plot')}", _since(each)
             )
     for text in facts.troubles:
         yield Attention("WARNING", text)
 
 
-def _moment(known: Known) -> datetime | None:
+def _since(known: Known) -> datetime | None:
     try:
         return datetime.fromisoformat(known.gone_since).astimezone()
     except ValueError:
@@ -226,9 +240,9 @@ def _groups(lines: Sequence[DriveLine]) -> tuple[Group, ...]:
     return tuple(
         Group(
             enclosure,
-            sum(line.state != "missing" for line in some),
+            sum(line.here for line in some),
             sum(line.plots for line in some),
-            sum(line.possible for line in some),
+            sum(line.plots if line.shares else line.possible for line in some),
             max((line.temperature_c for line in some if line.temperature_c is not None), default=None),
             tuple(some),
         )

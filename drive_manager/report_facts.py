@@ -23,7 +23,8 @@ class Facts:
 
     By mount point: `vitals`, `wasted` (bytes of ext4's reserve that plots could use). `fits` are reckoned with
     `plot_size`, which is a k32's while none is known (`size_known` no). `missing` are the drives that should be
-    there, by key. `counters` are the rules' samples by serial, UUID or mount point. `runs` and `arrivals` are the
+    there, by key; `pulled` those that a person took offline and that are gone, and why.
+    `counters` are the rules' samples by serial, UUID or mount point. `runs` and `arrivals` are the
     ledger's rows of the last 24 hours; `began` is when the ledger began. `troubles` are lines about the program
     itself.
     """
@@ -39,6 +40,7 @@ class Facts:
     began: datetime | None = None
     vitals: Mapping[str, Vitals] = field(default_factory=dict)
     missing: Mapping[str, Known] = field(default_factory=dict)
+    pulled: Mapping[str, tuple[Known, str]] = field(default_factory=dict)
     counters: Mapping[str, Mapping[str, Samples]] = field(default_factory=dict)
     alerts: tuple[Alert, ...] = ()
     wasted: Mapping[str, int] = field(default_factory=dict)
@@ -46,6 +48,12 @@ class Facts:
     arrivals: tuple[Mapping[str, Any], ...] = ()
     last_offers: Mapping[str, float] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
+
+    @property
+    def unsized(self) -> bool:
+        """Whether there is room of which nobody knows how many plots it holds: for a k32 it is too little."""
+        usable = [each for each in self.fits if each.usable]
+        return not self.size_known and any(each.room for each in usable) and not any(e.plots for e in usable)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class Attention:
 class DriveLine:
     """One drive. `state` is active, spare, full, offline, problem or missing; `why` explains it where it must.
 
-    Levels are 0 fine, 1 warning, 2 critical. `noteworthy`: more than "it is there and does its work".
+    Levels are 0 fine, 1 warning, 2 critical. `shares`: its room is that of another folder on the same device.
+    `here`: it is mounted. `noteworthy`: more than "it is there and does its work".
     """
 
     mount: str
@@ -75,6 +84,8 @@ class DriveLine:
     free: int = 0
     plots: int = 0
     room_for: int = 0
+    shares: bool = False
+    here: bool = True
     temperature_c: int | None = None
     heat: int = 0
     health: str = ""

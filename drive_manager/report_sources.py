@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from drive_manager import health_cache, ledger, life, rules_memory, temperatures, vitals, wasted
+from drive_manager import health_cache, ledger, life, marks, rules_memory, temperatures, vitals, wasted
 from drive_manager.choose import choose, fit
 from drive_manager.identity import UNKNOWN
 from drive_manager.report_facts import Facts
 from drive_manager.settings import Settings
 from drive_manager.state import Known, Memory
-from drive_manager.tick import World
+from drive_manager.tick import World, why_now
 from manager_core import alerts, holding, notify
 from manager_core.checks import K32_BYTES
 
@@ -36,14 +36,15 @@ def gather(settings: Settings, memory: Memory, world: World) -> Facts:
         host=notify.host(settings),
         now=world.now,
         fits=fit(world.drives, world.offline or {}, size, settings.drives, world.unfit),
-        choice=replace(choice, why=memory.why if choice.active == memory.active else choice.why),
+        choice=replace(choice, why=why_now(choice, world, memory, settings.drives)),
         plot_size=size,
         size_known=bool(world.plot_size),
         limits=settings.health,
         counts=counts,
         began=_earliest(drives),
         vitals=vitals_of(settings, world),
-        missing=_missing(memory, world),
+        missing=_not_here(life.missing(memory.drives, world.offline), world),
+        pulled=_pulled(memory, world),
         counters=rules_memory.load(state_folder).counters,
         alerts=tuple(alerts.firing(holding.known(state_folder))),
         wasted=wasted.look(world.drives, settings.drives.look_timeout_s),
@@ -65,11 +66,17 @@ def vitals_of(settings: Settings, world: World) -> dict[str, vitals.Vitals]:
     return {mount: vitals.of(each, reading.drives, degrees) for mount, each in identities.items()}
 
 
-def _missing(memory: Memory, world: World) -> dict[str, Known]:
-    """The drives that were missing in the last run and are not back now."""
+def _not_here(known: Mapping[str, Known], world: World) -> dict[str, Known]:
+    """Those that were gone in the last run and are not back now."""
     here = {drive.uuid for drive in world.drives if drive.uuid}
-    known = life.missing(memory.drives, world.offline)
     return {key: each for key, each in known.items() if each.uuid not in here}
+
+
+def _pulled(memory: Memory, world: World) -> dict[str, tuple[Known, str]]:
+    """The drives that a person took offline and that are gone, and why they were taken."""
+    found = _not_here(life.pulled(memory.drives, world.offline), world)
+    taken = {key: marks.find(world.offline or {}, each.mount, each.uuid) for key, each in found.items()}
+    return {key: (found[key], mark.why) for key, mark in taken.items() if mark is not None}
 
 
 def _earliest(drives: list[dict[str, object]]) -> datetime | None:

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drive_manager import life, show_people, sweep
-from drive_manager.choose import Choice, Fit, choose, fit, listed
-from drive_manager.drives import once_a_device
+from drive_manager.choose import Choice, Fit, choose, fit, listed, once_a_device
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
-from drive_manager.tick import World
+from drive_manager.tick import World, why_now
 from drive_manager.words import counted, moment, size_text
 from manager_core import alerts, holding
 from manager_core.checks import K32_BYTES
@@ -54,7 +53,7 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
         "reckoned_size": size,
         "active": list(choice.active),
         "spares": list(choice.spares),
-        "why": memory.why if choice.active == memory.active else choice.why,
+        "why": why_now(choice, world, memory, settings.drives),
         "outcome": choice.outcome.name.lower(),
         "trouble": " ".join(filter(None, [choice.outcome.value, world.marks_fault])),
         "transfers": _transfers(settings),
@@ -168,9 +167,8 @@ def _state(each: Fit, choice: Choice) -> str:
 
 def _totals(fits: Sequence[Fit], states: Sequence[str]) -> dict[str, Any]:
     """Sums over the drives. Offline drives and those with a problem are no room: `unusable` says how many they are."""
-    counted_once = once_a_device([each.drive for each in fits])
     plots = sum(each.drive.plots for each in fits)
-    space = [each for each in fits if each.usable and each.drive.mount in counted_once]
+    space = once_a_device(fits)
     return {
         "drives": len(fits),
         "plots": plots,

@@ -53,7 +53,7 @@ class Script:
 @dataclass(frozen=True)
 class Memory:
     """The last tick: actives and why, drives by key (see `life`), trouble and partials told, drives that hang, how long
-    plots in flight have lain there."""
+    plots in flight have lain there; `left` were active before these."""
 
     active: tuple[str, ...] = ()
     why: str = ""
@@ -65,6 +65,7 @@ class Memory:
     script: Script = field(default_factory=Script)
     script_trouble: str = ""
     sensors: Mapping[str, Hung] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
     fresh: bool = False
 
 
@@ -84,7 +85,7 @@ def write(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
     value = {
         **vars(memory),
-        **{name: _plain(getattr(memory, name)) for name in ("hung", "waits")},
+        **{name: _plain(getattr(memory, name)) for name in ("hung", "sensors", "waits")},
         "drives": {key: _facts(each) for key, each in memory.drives.items()},
         "script": vars(memory.script),
     }
@@ -131,6 +132,7 @@ def _plain(entries: Mapping[str, object]) -> dict[str, object]:
 def _memory(found: Any) -> Memory:
     return Memory(
         active=tuple(found["active"]),
+        left=tuple(found.get("left", ())),
         why=found["why"],
         drives={key: _known(key, known) for key, known in found["drives"].items()},
         trouble=found["trouble"],
@@ -139,4 +141,5 @@ def _memory(found: Any) -> Memory:
         waits={path: Wait(**wait) for path, wait in found.get("waits", {}).items()},
         script=Script(**found["script"]),
         script_trouble=found["script_trouble"],
+        sensors={disk: Hung(**hung) for disk, hung in found.get("sensors", {}).items()},
     )

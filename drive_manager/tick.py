@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from drive_manager import life
-from drive_manager.choose import Choice, Outcome, choose, listed
+from drive_manager.choose import Choice, Outcome, choose, fit, listed, why
 from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.life import Event
@@ -57,7 +57,8 @@ def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     """Decide. What is told is told when it begins and when it is over, not each minute."""
     choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings, world.unfit)
     changed = choice.active != memory.active or not memory.why
-    why = choice.why if changed else memory.why
+    reason = choice.why if changed else memory.why
+    left = tuple(mount for mount in memory.active if mount not in choice.active)
     seen = [life.Seen(drive, world.identities.get(drive.mount, UNKNOWN)) for drive in world.drives]
     around = life.Surroundings(world.now, settings.mount_points, world.offline, memory.fresh)
     known, events = life.step(seen, memory.drives, around)
@@ -67,13 +68,24 @@ def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     after = replace(
         memory,
         active=choice.active,
-        why=why,
+        why=reason,
+        left=left if changed else memory.left,
         drives=known,
         trouble="" if choice.outcome is Outcome.OK else choice.outcome.name,
         fresh=False,
     )
     exit_code = int(choice.outcome is not Outcome.OK)
-    return Decision(replace(choice, why=why), tuple(messages), after, exit_code, events)
+    return Decision(replace(choice, why=reason), tuple(messages), after, exit_code, events)
+
+
+def why_now(choice: Choice, world: World, memory: Memory, settings: Drives) -> str:
+    """Why plots go where they go, by what holds now: a drive that was left and has room again is no reason any more."""
+    if choice.active != memory.active:
+        return choice.why
+    fits = fit(world.drives, world.offline or {}, world.plot_size, settings, world.unfit)
+    with_room = {each.drive.mount for each in fits if each.usable and each.plots}
+    left = [mount for mount in memory.left if mount not in with_room]
+    return why(choice.active, left, fits, settings) if choice.active else ""
 
 
 def _first_look(world: World, memory: Memory) -> Iterator[Message]:

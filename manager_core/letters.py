@@ -8,12 +8,15 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import zip_longest
 
 from manager_core.alerts import Notice, Severity
+from manager_core.words import counted
 
 log = logging.getLogger(__name__)
 
 SMS_LENGTH = 160
+_NAMED, _DRIVES = 4, 20  # so many drives are named in a subject, and shown in full
 # What one run's notices of an event are called when there are several: {n} of them, about {of} subjects.
 _SEVERAL = {
     "drive_changed": "{n} changes of drives",
@@ -75,32 +78,54 @@ def group(notices: Sequence[Notice], host: str, now: datetime) -> list[Letter]:
 
 
 def drive_change(
-    host: str, why: str, old: Mapping[str, str] | None, new: Mapping[str, str] | None, now: datetime
+    host: str,
+    why: str,
+    old: Sequence[Mapping[str, str]],
+    new: Sequence[Mapping[str, str]],
+    now: datetime,
+    still: Sequence[str] = (),
 ) -> Letter:
-    """The letter of a change of the active drive.
+    """The letter of a change of the active drives: those that plots go to no more, and those that they go to now, too.
 
-    `old` and `new` are the drives as label -> text (Mount point, Model, Serial, Temperature, SMART …), to be shown in
-    that order; the first value names the drive. No new one is CRITICAL.
+    `old` and `new` are drives as label -> text (Mount point, Model, Serial, Temperature, SMART …), to be shown in
+    that order; the first value names the drive. `still` are the names of those active before and now. No drive to go
+    to is CRITICAL.
     """
-    names = [next(iter(drive.values()), "?") if drive else "no drive" for drive in (old, new)]
-    severity = Severity.WARNING if new else Severity.CRITICAL
-    subject = one_line(f"{host}: plots now go to {names[1]}, before: {names[0]}")
-    rows = [
-        (label, (old or {}).get(label, ""), (new or {}).get(label, ""))
-        for label in dict.fromkeys([*(old or {}), *(new or {})])
-    ]
-    plain = "\n".join(f"{label}: {before or '-'} -> {after or '-'}" for label, before, after in rows)
+    gone, come = ([next(iter(drive.values()), "?") for drive in some] for some in (old, new))
+    subject = f"{host}: plots now go to {_named(come)}, before: {_named(gone)}"
+    if still and not come:
+        subject = f"{host}: plots no longer go to {_named(gone)}; still to {_named(still)}"
+    pairs = [_side_by_side(before or {}, after or {}) for before, after in zip_longest(old, new)]
+    plain = "\n\n".join(
+        "\n".join(f"{label}: {before or '-'} -> {after or '-'}" for label, before, after in rows)
+        for rows in pairs
+    )
     facts = {
-        "subject": subject,
+        "subject": one_line(subject),
         "host": host,
         "why": why,
-        "rows": rows,
-        "old": old,
-        "new": new,
+        "pairs": pairs[:_DRIVES],
+        "old": old[:_DRIVES],
+        "new": new[:_DRIVES],
+        "more": max(len(old), len(new)) - _DRIVES,
+        "still": _named(still) if still else "",
         "now": when(now),
     }
+    severity = Severity.WARNING if new or still else Severity.CRITICAL
     text, html = _render("drive_change", facts, f"{why}\n\n{plain}\n")
-    return Letter("drive_changed", severity, subject, text, html)
+    return Letter("drive_changed", severity, one_line(subject), text, html)
+
+
+def _named(names: Sequence[str]) -> str:
+    """Names for one line: a few as they are, many as their number."""
+    if len(names) > _NAMED:
+        return counted(len(names), "drive")
+    return ", ".join(names) or "no drive"
+
+
+def _side_by_side(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Two drives in rows: label, the one, the other."""
+    return [(label, old.get(label, ""), new.get(label, "")) for label in dict.fromkeys([*old, *new])]
 
 
 def trial(program: str, host: str, now: datetime) -> Letter:

@@ -148,7 +148,7 @@ def test_every_event_has_words_for_several(event):
 
 
 def test_a_change_of_drives():
-    letter = letters.drive_change("nas01", "/mnt/d1 is full", OLD, NEW, NOW)
+    letter = letters.drive_change("nas01", "/mnt/d1 is full", [OLD], [NEW], NOW)
     assert letter.subject == "nas01: plots now go to /mnt/d2, before: /mnt/d1"
     assert letter.severity is W
     shown = page(letter.html)
@@ -163,13 +163,32 @@ def test_a_change_of_drives():
 
 
 def test_a_change_to_no_drive_is_critical_and_one_from_none_is_not():
-    gone = letters.drive_change("nas01", "/mnt/d1 is full", OLD, None, NOW)
+    gone = letters.drive_change("nas01", "/mnt/d1 is full", [OLD], [], NOW)
     assert (gone.severity, gone.subject) == (C, "nas01: plots now go to no drive, before: /mnt/d1")
     assert "plots stay on the plotters" in gone.text
     assert "plots stay on the plotters" in page(gone.html).shown
-    first = letters.drive_change("nas01", "the first drive", None, NEW, NOW)
+    first = letters.drive_change("nas01", "the first drive", [], [NEW], NOW)
     assert (first.severity, first.subject) == (W, "nas01: plots now go to /mnt/d2, before: no drive")
     page(first.html)
+
+
+def test_a_change_among_several_drives_names_them_all():
+    third = {**NEW, "Mount point": "/mnt/d3", "Serial": "SN3"}
+    two = letters.drive_change("nas01", "why", [OLD, third], [NEW], NOW, ["/mnt/d4"])
+    assert two.subject == "nas01: plots now go to /mnt/d2, before: /mnt/d1, /mnt/d3"
+    for part in ("SN1", "SN2", "SN3", "Still in use: /mnt/d4"):
+        assert part in two.text
+        assert part in page(two.html).shown
+    none = letters.drive_change("nas01", "why", [OLD], [], NOW, ["/mnt/d2", "/mnt/d4"])
+    assert (none.severity, none.subject) == (
+        W,
+        "nas01: plots no longer go to /mnt/d1; still to /mnt/d2, /mnt/d4",
+    )
+    assert "plots stay on the plotters" not in none.text + none.html
+    many = letters.drive_change("nas01", "why", [OLD] * 45, [NEW], NOW)
+    assert many.subject.endswith("before: 45 drives")
+    assert "And 25 more." in many.text
+    assert len(many.html) < 60_000
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from drive_manager import life, state
+from drive_manager.ages import Wait
 from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.life import Event, Seen, Surroundings
+from drive_manager.look import Hung
 from drive_manager.marks import Mark
 from drive_manager.settings import Drives
 from drive_manager.state import Known, Memory
@@ -255,6 +257,20 @@ def test_a_state_of_before_is_read(tmp_path: Path) -> None:
                     '"gone_since": ""}}, "trouble": "", "hung": {}, "told": [], '
                     '"script": {"inputs": [], "text": "", "stat": []}, "script_trouble": ""}')  # fmt: skip
     assert state.read(tmp_path).drives == {"/mnt/a": Known("u1", 7, mount="/mnt/a")}
+
+
+def test_the_memory_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
+    memory = Memory(
+        active=("/mnt/a",),
+        why="the first",
+        drives={"S1": replace(Known("u1", 7, mount="/mnt/a", total=2000), identity=Identity(serial="S1"))},
+        hung={"/mnt/b": Hung(17, 4)},
+        waits={"/mnt/a/x": Wait(1.0, 2.0, "boot", 3.0)},
+        sensors={"sda": Hung(18, 5)},
+        left=("/mnt/c",),
+    )
+    state.write(tmp_path, memory)
+    assert state.read(tmp_path) == memory
 
 
 def test_an_unfit_drive_hands_over() -> None:

@@ -85,6 +85,25 @@ def test_a_change_of_drives_is_told_with_what_is_known_of_both(nas: Nas, mail: M
     assert all(word in text for word in ("Mount point", "Free", "Plots", str(nas.drives[0])))
 
 
+def test_a_change_of_several_drives_names_each(tmp_path: Path, mail: MailServer) -> None:
+    nas = Nas(tmp_path, drives=5, ini={"drives": {"active_drives": "3"}})
+    nas.tell(mail.ini(events="drive_changed"))
+    nas.tick()
+    for drive in nas.drives[:2]:
+        marks.set_aside(nas.state, str(drive), "", "cable", "2026-01-01")
+    nas.tick()
+    (subject,) = subjects(mail)
+    old, still, new = nas.drives[:2], nas.drives[2], nas.drives[3:]
+    assert subject.endswith(f"plots now go to {new[0]}, {new[1]}, before: {old[0]}, {old[1]}")
+    text = mail.mails[0][1].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert text.count("No more:") == text.count("From now on:") == 2
+    assert f"Still in use: {still}" in text
+    for drive in new:
+        marks.set_aside(nas.state, str(drive), "", "cable", "2026-01-01")
+    nas.tick()
+    assert subjects(mail)[1].endswith(f"plots no longer go to {new[0]}, {new[1]}; still to {still}")
+
+
 def test_a_dead_mail_server_changes_nothing_and_is_caught_up_with(nas: Nas, mail: MailServer) -> None:
     nas.tell(mail.ini(events="drive_lost"))
     nas.tick()

@@ -24,6 +24,7 @@ from drive_manager.settings import Drives
 from drive_manager.smart_facts import Health
 from drive_manager.state import Known
 from drive_manager.vitals import Vitals
+from drive_manager.words import moment
 from manager_core import alert_memory, files
 from manager_core.alerts import FIRING, Alert, Severity
 
@@ -110,10 +111,42 @@ def test_what_cannot_be_written_is_no_room_and_folders_of_one_disk_are_counted_o
     lost = {"x": Known("x", 7, mount="/mnt/d5", gone_since="2021-06-17T00:00:00+02:00")}
     found = report.build(made_facts(drives, {mark.uuid: mark}, missing=lost))
     assert (found.drives, found.plots, found.possible, found.not_counted) == (4, 400, 410, 3)
+    assert (found.total, found.free) == (drives[0].total, drives[0].free)
+    (group,) = found.groups
+    assert (group.drives, group.plots, group.possible) == (4, 400, 410)
     states = {line.mount: line.state for group in found.groups for line in group.lines}
     assert states == {
         "/mnt/d1": "active", "/mnt/d2": "problem", "/mnt/d3": "offline", "/mnt/d4": "spare", "/mnt/d5": "missing",
     }  # fmt: skip
+
+
+def test_of_folders_of_one_disk_the_first_that_may_be_written_counts():
+    drives = [made_drive("/mnt/d1", device="x"), made_drive("/mnt/d2", device="x")]
+    mark = Mark("/mnt/d1", "uuid of /mnt/d1", "cable", "2021-06-01")
+    found = report.build(made_facts(drives, {mark.uuid: mark}))
+    assert (found.plots, found.possible, found.groups[0].possible) == (200, 210, 210)
+
+
+def test_a_drive_taken_offline_and_pulled_is_listed():
+    known = Known("x", 7, mount="/mnt/d5", gone_since=NOW.isoformat(), identity=Identity("SN5", model="ST18"))
+    found = report.build(made_facts([made_drive("/mnt/d1")], pulled={"SN5": (known, "bad cable")}))
+    assert (found.drives, found.not_counted, found.attention, found.groups[0].drives) == (1, 1, (), 1)
+    (line,) = (line for line in report_page.text(found).splitlines() if "d5" in line)
+    for part in (f"offline, pulled since {moment(NOW)}, with 7 plots: bad cable", "?", "ST18", "SN5"):
+        assert part in line
+    assert "pulled since" in report_page.letter(found).html
+
+
+def test_a_size_of_plots_that_is_not_known_is_not_called_full():
+    small = made_drive("/mnt/d1", 0, 0.5)
+    choice = choose([small], {}, (), 0, OPTIONS)
+    facts = dataclasses.replace(made_facts([small]), size_known=False, choice=choice)
+    found = report.build(facts)
+    assert found.subject == "nas01: 0 plots, +0 in 24 h, their size is not known yet, all is well"
+    assert "full" not in report_page.text(found)
+    assert "full" in report.build(dataclasses.replace(facts, size_known=True)).subject
+    with_room = dataclasses.replace(made_facts([made_drive("/mnt/d1", 0, 3.5)]), size_known=False)
+    assert report.build(with_room).subject.startswith("nas01: 0 of 3 plots, ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from drive_manager.drives import Drive
 from drive_manager.marks import Mark
 from drive_manager.settings import Drives
 from drive_manager.state import Memory
-from drive_manager.tick import Decision, Message, World, decide
+from drive_manager.tick import Decision, Message, World, decide, why_now
 
 SIZE = 100
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -139,6 +139,23 @@ def test_trouble_is_one_error_when_it_begins_and_one_line_when_it_is_over(case: 
 def test_one_trouble_after_another_is_told() -> None:
     minutes = story(world(drive(1, free=1)), world(), world())
     assert [sum(level == logging.ERROR for level, _ in said(each)) for each in minutes] == [1, 1, 0]
+
+
+def test_the_reason_is_of_now() -> None:
+    mark = {"/mnt/drive1": Mark("/mnt/drive1", "", "cable", "today")}
+    away, back = world(drive(1), drive(2), offline=mark), world(drive(1), drive(2))
+    minutes = story(back, away, back, world(drive(2)))
+    told = [
+        why_now(each.choice, world_then, each.memory, ONE)
+        for each, world_then in zip(minutes[1:], (away, back, world(drive(2))), strict=True)
+    ]
+    assert {each.choice.active for each in minutes[1:]} == {("/mnt/drive2",)}
+    assert told == [
+        "/mnt/drive1 cannot be used (offline since today: cable); the first in order with room",
+        "the first in order with room",
+        "/mnt/drive1 is gone; the first in order with room",
+    ]
+    assert why_now(minutes[0].choice, back, Memory(), ONE) == "the first in order with room"
 
 
 def test_offline_hands_over() -> None:

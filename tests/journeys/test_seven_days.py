@@ -257,9 +257,8 @@ def test_seven_days(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
                 nas.minute(minute)
                 letterbox.empty(minute)
         print("\n" + "\n".join(days.table(letterbox.got)))
-        assert not any(
-            waiting for _, waiting in notify.troubles(settings, settings.files.state_folder).values()
-        )
+        standing = notify.troubles(settings, settings.files.state_folder)
+        assert not any(one.waiting for one in standing.values())
     assert list(days.table(letterbox.got)) == EXPECTED.strip().splitlines()
     lost = next(one for _, one in mail.mails if "13 drives lost" in one["Subject"])
     text = lost.get_body(("plain",)).get_content()
