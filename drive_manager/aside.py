@@ -8,7 +8,7 @@ import shlex
 from datetime import datetime, timezone
 from math import inf
 
-from drive_manager import marks, minute, mounts, sweep
+from drive_manager import marks, memory, minute, mounts, sweep
 from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import candidates, uuid_of
 from drive_manager.errors import DriveGone, NasError
@@ -115,7 +115,7 @@ def _synced(settings: Settings, point: str) -> str:
 
 
 def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
-    """Remove a drive's mark.
+    """Remove a drive's mark, and forget that it ran out of space or hung.
 
     Raises marks.MarksUnreadable, marks.MarksBusy, OSError.
     """
@@ -125,8 +125,9 @@ def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
     mark = marks.find(marks.read(folder), point, known)
     if not dry_run:
         mark = marks.take_back(folder, point, known)
+    forgot = not dry_run and memory.forget_unfit(folder, point)
     if mark is None:
-        print(f"{point} is not offline")
+        print(f"{point} is tried again from now on" if forgot else f"{point} is not offline")
         return 0
     print(
         f"{point} {'would be' if dry_run else 'is'} online again; it was offline since {moment(mark.since)}: {mark.why}"

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 OFFERS = "offers.json"
 CONFLICTS = "conflicts.json"
 NO_SPACE = "no_space.json"
-NO_SPACE_S = 1800
+HUNG = "hung.json"
+UNFIT_S = 1800
 FAILURES = "failures.json"
 OFFER_DAYS = 7
 ENTRIES = 1000
@@ -81,15 +82,41 @@ def is_conflict(state_folder: Path, name: str, offered: tuple[int, int], final: 
 
 def remember_no_space(state_folder: Path, mount: str) -> None:
     """Note that a drive ran out of space (or inodes, or quota) now, whatever its free space says."""
-    now = int(time.time())
-    _change(state_folder / NO_SPACE, lambda drives: drives.update({mount: now}))
+    _remember_now(state_folder / NO_SPACE, mount)
 
 
 def ran_out_of_space(state_folder: Path) -> frozenset[str]:
     """The mount points of drives that ran out of space in the last half hour."""
+    return _lately(state_folder / NO_SPACE)
+
+
+def remember_hang(state_folder: Path, mount: str) -> None:
+    """Note that a drive took nothing of a plot for too long just now, though it may still answer a look."""
+    _remember_now(state_folder / HUNG, mount)
+
+
+def hung(state_folder: Path) -> frozenset[str]:
+    """The mount points of drives that hung under a plot in the last half hour."""
+    return _lately(state_folder / HUNG)
+
+
+def forget_unfit(state_folder: Path, mount: str) -> bool:
+    """A person says that a drive is well: what it did lately counts no more; whether there was anything."""
+    known = [path for path in (state_folder / NO_SPACE, state_folder / HUNG) if mount in _lately(path)]
+    for path in known:
+        _change(path, lambda drives: drives.pop(mount, None))
+    return bool(known)
+
+
+def _remember_now(path: Path, mount: str) -> None:
+    now = int(time.time())
+    _change(path, lambda drives: drives.update({mount: now}))
+
+
+def _lately(path: Path) -> frozenset[str]:
     now = time.time()
-    drives = _entries(state_folder / NO_SPACE).items()
-    return frozenset(mount for mount, at in drives if isinstance(at, int) and 0 <= now - at < NO_SPACE_S)
+    drives = _entries(path).items()
+    return frozenset(mount for mount, at in drives if isinstance(at, int) and 0 <= now - at < UNFIT_S)
 
 
 def remember_end(state_folder: Path, name: str, *, failed: bool) -> None:
@@ -130,7 +157,7 @@ def _entries(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _change(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def _change(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     lock = Lock(path.parent / "locks" / f"{path.stem}.lock")
     try:
         if not lock.take(LOCK_WAIT_S):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from drive_manager import memory
 from drive_manager.apart import Child, Ended, Link
 from drive_manager.settings import Settings
 from drive_manager.voice import Step
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 WORKING_EVERY_S = 10.0
 BUSY_RETRY_S = 15
+SOON_S = 1
 LINGER_S = 5.0
 
 
@@ -113,7 +115,9 @@ class Passing:
         if quiet_s > receive.drive_timeout_s:
             why = f"drive {self._step.drive} hangs: nothing came of {self._step.name} for {quiet_s:.0f} s"
             log.error("%s: %s; look at dmesg on the NAS", self._offer.name, why)
-            self._refuse("failed", why)
+            if self._step.drive:
+                memory.remember_hang(self._settings.files.state_folder, self._step.drive)
+            self._refuse("failed", why, SOON_S)
             return End(said=self._said)
         if now - self._told >= WORKING_EVERY_S:
             self._talk.say(Working(self._offer.transfer, self._step.name, self._step.done, self._step.total))
@@ -128,8 +132,8 @@ class Passing:
         log.warning("Drive %s hangs: it did not answer for %.0f s; left alone", self._step.drive, quiet_s)
         return End(hangs_at=self._step.drive)
 
-    def _refuse(self, code: str, why: str) -> None:
-        self._said = Refused(self._offer.transfer, code, plain(why))
+    def _refuse(self, code: str, why: str, retry_after_s: int = 0) -> None:
+        self._said = Refused(self._offer.transfer, code, plain(why), retry_after_s)
         self._talk.say(self._said)
 
     def _part(self, child: Child) -> None:

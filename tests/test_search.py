@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from smallnas import SmallNas, offer, sidecar_header
 
-from drive_manager import marks
+from drive_manager import marks, memory
 from drive_manager.apart import Link
 from drive_manager.search import Found, search
 from drive_manager.voice import Voice
@@ -116,6 +116,14 @@ def test_a_drive_that_is_set_aside_or_hangs_is_not_used(nas: SmallNas, ends: tup
     found = looked(nas, ends, 0, 1, 2, skip=(1,))
     assert [spot.drive.mount for spot in found.spots] == [str(nas.drives[2])]
     assert found.unusable == (f"{nas.drives[1]} hangs", f"{nas.drives[0]}: set aside: EIO")
+
+
+def test_a_drive_that_hung_or_was_full_lately_is_not_written(nas: SmallNas, ends: tuple[Link, Link]) -> None:
+    memory.remember_hang(nas.state, str(nas.drives[0]))
+    memory.remember_no_space(nas.state, str(nas.drives[1]))
+    found = looked(nas, ends, 0, 1, 2)
+    assert [spot.drive.mount for spot in found.spots] == [str(nas.drives[2])]
+    assert [why.partition(": ")[2].split()[0] for why in found.unusable] == ["took", "ran"]
 
 
 def test_a_drive_that_is_set_aside_is_searched_all_the_same(nas: SmallNas, ends: tuple[Link, Link]) -> None:
