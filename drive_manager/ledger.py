@@ -193,6 +193,8 @@ class Ledger:
     def _note_fault(self, error: Exception) -> None:
         self.fault = f"the ledger {self.path} cannot be used now: {error}"
         log.warning("%s", self.fault)
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            self._store.waited_in_vain()
 
 
 def _entry(table: str, at: datetime, row: dict[str, Any]) -> Entry:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,11 @@ from manager_core.locks import Lock
 log = logging.getLogger(__name__)
 
 SET_ASIDE_KEPT = 2
+# A run writes and reads many things, and each wait holds up all that comes after: a process that found the ledger
+# locked to the end of its patience hardly waits for it in the next minute.
+IMPATIENT_FOR_S = 60.0
+SHORT_WAIT_S = 0.05
+_in_vain: dict[Path, float] = {}  # by time.monotonic()
 _COMPANIONS = ("-wal", "-shm", "")
 _STAMP = "%Y%m%d-%H%M%S"
 
@@ -34,6 +40,15 @@ class Store:
             return []
         with contextlib.closing(self._open()) as db:
             return [dict(row) for row in db.execute(query, values)]
+
+    def waited_in_vain(self) -> None:
+        """The ledger was locked to the end: this process hardly waits for it in the next minute."""
+        if not self._is_impatient():
+            _in_vain[self.path] = time.monotonic()
+
+    def _is_impatient(self) -> bool:
+        since = _in_vain.get(self.path)
+        return since is not None and time.monotonic() - since < IMPATIENT_FOR_S
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Write entries in one transaction; into a new ledger when this one turns out to be damaged."""
@@ -67,7 +82,8 @@ class Store:
         """The ledger, in this release's form. Raises sqlite3.Error, OSError."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
+        wait_s = min(SHORT_WAIT_S, self._wait_s) if self._is_impatient() else self._wait_s
+        db = sqlite3.connect(self.path, timeout=wait_s, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = NORMAL")

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -158,6 +159,21 @@ def test_a_locked_ledger_is_waited_for_and_caught_up_with(
     spool.write_bytes(kept)  # as after a crash between the ledger's commit and the spool's end
     arrive(ledger, "end.plot")
     assert names(ledger) == ["after.plot", "before.plot", "during1.plot", "during2.plot", "end.plot"]
+
+
+def test_a_locked_ledger_is_waited_for_once_in_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    arrive(Ledger(path), "before.plot")
+    began = time.monotonic()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for number in range(8):  # a Ledger each, as a run's rooms have
+            Ledger(path, wait_s=1.5).alert("rule", f"{number}", "WARNING", "health", "fired", "text", NOW)
+            Ledger(path, wait_s=1.5).last_offers()
+        other.execute("ROLLBACK")
+    assert 1.5 <= time.monotonic() - began < 6
+    arrive(Ledger(path), "after.plot")
+    assert len(Ledger(path).recent("alerts")) == 8
 
 
 def test_a_cut_line_of_the_spool_costs_itself_only(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
