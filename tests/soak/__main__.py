@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import random
+import signal
 import sys
 import traceback
 
@@ -62,12 +65,12 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1 << 20) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     session = Session(seed, 1e9 if asked.round else asked.seconds)
-    number = asked.round or 1
-    while not session.over:
-        one_round(session, number, asked.steps)
-        number += 1
-        if asked.round:
-            break
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):  # told to stop: the summary all the same
+        for number in itertools.count(asked.round or 1):
+            one_round(session, number, asked.steps)
+            if asked.round or session.over:
+                break
     print(session.tally.text(), flush=True)
     return 1 if session.tally.findings else 0
 

@@ -117,8 +117,11 @@ def _a_week_passes(world: World) -> None:
             raise BrokenPromise(f"{path} is left, and nobody knows why")
         if path.name.endswith(".pieces.tmp") or not path.with_name(f"{name}.tmp").exists():
             continue
-        size = path.stat().st_size
-        if size < world.book.offered[name]:
+        sidecar = path.with_name(f"{name}.pieces.tmp")
+        if (
+            not sidecar.exists()
+            or path.stat().st_size < json.loads(sidecar.read_text().partition("\n")[0])["size"]
+        ):
             raise BrokenPromise(f"{path} is an unfinished plot of a week ago, and was not swept")
+        sidecar.unlink()
         path.unlink()  # it holds every byte: told, and for a person to remove
-        path.with_name(f"{name}.pieces.tmp").unlink(missing_ok=True)

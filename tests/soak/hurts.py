@@ -143,9 +143,18 @@ def plant(world: World, number: int, kind: str, dice: int) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Of long ago: it is on the platter."""
     with suppress(FileExistsError), path.open("xb") as file:
         file.write(data)
     os.chown(path, NAS_UID, NAS_UID)
+    _sync(path, path.parent)
+
+
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        os.fsync(opened)
+        os.close(opened)
 
 
 def rival(world: World, number: int, dice: int) -> None:
@@ -166,6 +175,7 @@ def rival(world: World, number: int, dice: int) -> None:
             world.book.complete[path.name, world.book.digests.of(making)] = len(data)
             os.link(making, path)  # never onto a plot that arrives just now
             making.unlink()
+            _sync(path, path.parent)
             world.book.gave(path)
 
 

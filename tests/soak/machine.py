@@ -54,12 +54,12 @@ class Soak(RuleBasedStateMachine):
 
     session: ClassVar[Session]
     made: ClassVar[int] = 0
+    world: World
 
     def __init__(self) -> None:
         super().__init__()
         self.dry = type(self).made == 0
         type(self).made += 1
-        self.world: World = None  # type: ignore[assignment]
 
     @initialize(
         drives=st.sampled_from((1, 2, 4)),
@@ -230,22 +230,19 @@ class Soak(RuleBasedStateMachine):
         hurts.rival(self.world, number, dice)
         self.session.tally.faults["rival"] += 1
 
-    @rule(where=st.sampled_from(("nas", "nas", "plotter", "script")), which=DICE, how=DICE)
+    @rule(where=st.sampled_from(("nas", "nas", "plotter", "script", "lock")), which=DICE, how=DICE)
     @step
     def broken_file(self, where: str, which: int, how: int) -> str:
-        self.session.tally.faults["broken file"] += 1
+        self.session.tally.faults["ledger locked" if where == "lock" else "broken file"] += 1
+        if where == "lock":
+            hurts.locked_ledger(self.world)
+            return "ledger"
         if where == "nas":
             return hurts.spoil_nas(self.world, which, how)
         if where == "plotter":
             return hurts.spoil_plotter(self.world.plotter(which), which, how)
         hurts.edit_script(self.world)
         return "receive script"
-
-    @rule()
-    @step
-    def locked_ledger(self) -> None:
-        self.session.tally.faults["ledger locked"] += 1
-        hurts.locked_ledger(self.world)
 
     @rule(plotter=st.integers(0, 2), clock=st.sampled_from(hurts.CLOCKS))
     @step
@@ -258,7 +255,7 @@ class Soak(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Heal, finish the job, count, and take the farm away."""
-        if self.world is None:
+        if not hasattr(self, "world"):
             return
         try:
             if not self.session.failed:

@@ -24,7 +24,7 @@ from soak.tally import Tally
 T = TypeVar("T")
 RUN_S = 150.0  # a run that takes longer hangs
 OUT_OF_REACH = ("away", "lazy", "dead")
-NAMES = 12
+NAMES = 50
 KILOBYTE = 1 << 10
 
 
