@@ -13,6 +13,7 @@ from drive_manager.identity import UNKNOWN, Identity, from_json
 from drive_manager.listing import Listed
 from drive_manager.look import Hung
 from manager_core import files
+from manager_core.files import typed
 
 NAME = "state.json"
 
@@ -115,9 +116,8 @@ def listed(memory: Memory) -> dict[str, Listed]:
 
 def _known(key: str, found: Any) -> Known:
     identity, listed = from_json(found.get("identity", {})), found.get("listed")
-    return Known(
-        **{"mount": key, **found, "identity": identity, "listed": Listed(**listed) if listed else None}
-    )
+    known = typed(Listed(**listed)) if listed else None
+    return typed(Known(**{"mount": key, **found, "identity": identity, "listed": known}))
 
 
 def _facts(known: Known) -> dict[str, object]:
@@ -129,17 +129,25 @@ def _plain(entries: Mapping[str, object]) -> dict[str, object]:
     return {key: vars(entry) for key, entry in entries.items()}
 
 
+def _texts(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise TypeError("no list of texts")
+    return tuple(found)
+
+
 def _memory(found: Any) -> Memory:
-    return Memory(
-        active=tuple(found["active"]),
-        left=tuple(found.get("left", ())),
-        why=found["why"],
-        drives={key: _known(key, known) for key, known in found["drives"].items()},
-        trouble=found["trouble"],
-        hung={mount: Hung(**hung) for mount, hung in found["hung"].items()},
-        told=tuple(found["told"]),
-        waits={path: Wait(**wait) for path, wait in found.get("waits", {}).items()},
-        script=Script(**found["script"]),
-        script_trouble=found["script_trouble"],
-        sensors={disk: Hung(**hung) for disk, hung in found.get("sensors", {}).items()},
+    return typed(
+        Memory(
+            active=_texts(found["active"]),
+            left=_texts(found.get("left", [])),
+            why=found["why"],
+            drives={key: _known(key, known) for key, known in found["drives"].items()},
+            trouble=found["trouble"],
+            hung={mount: typed(Hung(**hung)) for mount, hung in found["hung"].items()},
+            told=_texts(found["told"]),
+            waits={path: typed(Wait(**wait)) for path, wait in found.get("waits", {}).items()},
+            script=typed(Script(**found["script"])),
+            script_trouble=found["script_trouble"],
+            sensors={disk: typed(Hung(**hung)) for disk, hung in found.get("sensors", {}).items()},
+        )
     )

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from manager_core.errors import ManagerError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    T = TypeVar("T", bound=DataclassInstance)
+
+_PLAIN: dict[str, Any] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 
 class UnreadableError(ManagerError):
@@ -85,6 +94,18 @@ def write_json(path: Path, value: object, mode: int = 0o600) -> bool:
     :raises OSError: when that cannot be done
     """
     return replace(path, json.dumps(value, indent=1, sort_keys=True) + "\n", mode)
+
+
+def typed(made: T) -> T:
+    """A dataclass made from JSON, when its plain fields hold what they are annotated with.
+
+    :raises TypeError: otherwise; whoever used it later would fall over it, in each run anew
+    """
+    for one in dataclasses.fields(made):
+        value, wanted = getattr(made, one.name), _PLAIN.get(str(one.type))
+        if wanted and (not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool)):
+            raise TypeError(f"{one.name} is no {one.type}")
+    return made
 
 
 def _is_so(path: Path, data: bytes, mode: int) -> bool:

@@ -128,6 +128,7 @@ class Ready(Message):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(self.address != "" and _is_address(self.address), "address", self.address)
         check(0 < self.port < 65536, "port", self.port)
 
 
@@ -251,7 +252,10 @@ def plain(words: str) -> str:
 
 
 def _is_address(text: str) -> bool:
-    """Whether it is a numeric address or nothing: it becomes an argument of netcat, which would take -e as well."""
+    """Whether it is a numeric address or nothing.
+
+    In SEND it becomes an argument of netcat, which would take -e as well; in READY a name would be asked of DNS.
+    """
     from ipaddress import ip_address
 
     try:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from manager_core import __version__
 from manager_core.talk import Talk, TalkSilent
-from manager_core.wire import PROTOCOL, Hello
+from manager_core.wire import PROTOCOL, Hello, plain
 from plot_manager.errors import NasUnreachable
 from plot_manager.settings import Nas
 
@@ -122,7 +122,7 @@ class Session:
         hint = next((hint for mark, hint in HINTS if mark in text), "")
         where = f"{login(self.nas)} ended the talk"
         hint = f" ({hint.format(login=login(self.nas), host=self.nas.host)})" if hint else ""
-        return f"{where}: {text[:300]}{hint}" if text else f"{where} (status {self._process.poll()})"
+        return f"{where}: {plain(text[:300])}{hint}" if text else f"{where} (status {self._process.poll()})"
 
     def close(self) -> None:
         """End the talk and reap ssh, by its own end if it comes soon."""

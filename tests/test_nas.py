@@ -89,6 +89,7 @@ def test_what_a_login_shell_prints_first_does_not_matter(tmp_path: Path) -> None
         ("echo 'connect to host: Connection refused' >&2; exit 255", r"is sshd running there, on this port\?"),
         ("echo 'bash: line 1: r.sh: No such file or directory' >&2; exit 127", r"run drive_manager there once"),
         ("echo one >&2; echo two >&2; exit 1", r"ended the talk: two$"),
+        (r"printf 'no\033[2J\0 room\n' >&2; exit 1", r"ended the talk: no \[2J  room$"),
         (f"{HELLO.replace('HELLO', 'CHECK')}; sleep 0.1; exit 1", r"box: localhost ended the talk"),
     ],
 )  # fmt: skip
