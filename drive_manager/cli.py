@@ -34,10 +34,12 @@ def status(args: argparse.Namespace, settings: Settings) -> int:
         import json
 
         print(json.dumps(facts, indent=1))
-    else:
+    elif sys.stdout.isatty():
         from rich.console import Console
 
-        show.table(facts, Console())
+        show.coloured(facts, Console())
+    else:
+        print(show.plain(facts))
     return DONE
 
 

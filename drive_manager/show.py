@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from drive_manager import life, show_people, sweep
+from drive_manager import life, show_people, sweep, table
 from drive_manager.choose import Choice, Fit, choose, fit, listed, once_a_device
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import Seen
@@ -63,40 +63,33 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
     }
 
 
-def table(facts: Mapping[str, Any], console: Console) -> None:
-    """Print the facts for people."""
+def plain(facts: Mapping[str, Any]) -> str:
+    """The facts for people whose output goes to no terminal: one line a drive, however long."""
+    drives = table.lines(table.columns(facts["drives"])) if facts["drives"] else ["No drives."]
+    return "\n".join([*drives, *_lines(facts)])
+
+
+def coloured(facts: Mapping[str, Any], console: Console) -> None:
+    """Print the facts on a terminal, with as many columns as fit; only the state is folded."""
+    from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("drive", overflow="fold")
-    shown.add_column("fs")
-    for heading in ("size", "free", "plots", "room for"):
-        shown.add_column(heading, justify="right")
-    columns = show_people.columns(facts["drives"])
-    for _, heading in columns:
-        shown.add_column(heading)
-    shown.add_column("state", overflow="fold")
-    for drive in facts["drives"]:
-        *cells, state = _cells(drive)
-        style = _STYLES.get(drive["state"], "red")
-        shown.add_row(*cells, *show_people.cells(drive, columns), state, style=style)
-    console.print(shown if facts["drives"] else "No drives.")
+    shown = table.fitted(table.columns(facts["drives"]), console.width)
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in shown[:-1]:
+        made.add_column(
+            column.heading,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            min_width=column.width,
+            overflow="ignore",
+        )
+    made.add_column("state", overflow="fold")
+    for drive, *cells in zip(facts["drives"], *(column.cells for column in shown), strict=True):
+        made.add_row(*map(escape, cells), style=_STYLES.get(drive["state"], "red"))
+    console.print(made if facts["drives"] else "No drives.")
     for line in _lines(facts):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _cells(drive: Mapping[str, Any]) -> list[str]:
-    known = bool(drive["total"])
-    state = drive["reason"] if drive["state"] in drive["reason"] else f"{drive['state']}: {drive['reason']}"
-    return [
-        drive["mount"],
-        drive["fs_type"],
-        size_text(drive["total"]) if known else "?",
-        size_text(drive["free"]) if known else "?",
-        str(drive["plots"]) if known else "?",
-        str(drive["room_for"]),
-        state,
-    ]
 
 
 def figures(facts: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from manager_core.letters import one_line
 from manager_core.outbox import Box, Entry
 
 CHANNEL_S = 10.0
+ALONE = ("daily_report",)  # events whose letters are never made one with others
 _NO_MORE_S = 3.0  # a letter is not begun with less time than this
 MODULES = {
     "email": "mail",
@@ -56,8 +57,8 @@ def deliver(one: Post) -> dict[str, object]:
         if not one.loose:
             return {**done, "failed": str(error)}
     began = time.monotonic()
-    entries = [entry for path in one.box.due(one.now) if (entry := one.box.read(path)) is not None]
     try:
+        entries = _entries(one)
         module = _module(one.name)
         with module.connect(one.channel, CHANNEL_S - 2.0) as session:
             for entry in [*one.loose, *entries]:
@@ -73,6 +74,24 @@ def deliver(one: Post) -> dict[str, object]:
         "failed": _hidden(done["failed"]),
         "refused": [list(map(_hidden, r)) for r in done["refused"]],
     }
+
+
+def _entries(one: Post) -> list[Entry]:
+    """The letters that are due; those that the quiet hours held back are one. Raises OSError."""
+    found = [entry for path in one.box.due(one.now) if (entry := one.box.read(path)) is not None]
+    entries = one.box.joined(found)
+    held = [entry for entry in entries if entry.held and not entry.parts and entry.letter.event not in ALONE]
+    held = [entry for entry in held if entry.recipients == held[0].recipients]
+    if len(held) < 2:
+        return entries
+    from manager_core.together import together
+
+    letter = together([entry.letter for entry in held], host(one.settings), one.now)
+    try:
+        made = one.box.join(held, letter)
+    except OSError:  # a full disk: then they go one by one
+        return entries
+    return sorted(one.box.joined([made, *entries]), key=lambda entry: entry.id)
 
 
 def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, Any]) -> None:
@@ -134,6 +153,11 @@ def probe(settings: Settings, name: str, timeout_s: float) -> str:
 def set_up(settings: Settings) -> list[str]:
     """The channels that are set up."""
     return [name for name in MODULES if channel_of(settings, name).recipients]
+
+
+def host(settings: Settings) -> str:
+    """What messages call this machine."""
+    return settings.alerts.host_name or os.uname().nodename
 
 
 def channel_of(settings: Settings, name: str) -> Channel:

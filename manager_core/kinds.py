@@ -113,6 +113,27 @@ def paths(at_least: int = 1) -> Kind[tuple[Path, ...]]:
     return Kind(read, "paths, separated by blanks, commas or lines")
 
 
+def meant(word: str, known: Sequence[str]) -> str:
+    """ "; did you mean …?" for a word that looks like one of these, else nothing."""
+    import difflib  # only where something is wrong
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def names(known: Sequence[str], allowed: str) -> Kind[tuple[str, ...]]:
+    """A list of some of these names."""
+
+    def read(text: str, _where: Where) -> tuple[str, ...]:
+        found = items(text)
+        for item in found:
+            if item not in known:
+                raise ValueError(f"{item!r} is not allowed here{meant(item, known)}")
+        return tuple(dict.fromkeys(found))
+
+    return Kind(read, allowed)
+
+
 def words(pattern: str, allowed: str, at_least: int = 0) -> Kind[tuple[str, ...]]:
     """A list of words that each match the pattern."""
 
@@ -157,7 +178,7 @@ def choice(*allowed: str) -> Kind[str]:
 
     def read(text: str, _where: Where) -> str:
         if text.lower() not in by_lower:
-            raise ValueError(f"{text!r} is not known")
+            raise ValueError(f"{text!r} is not known{meant(text.lower(), allowed)}")
         return by_lower[text.lower()]
 
     return Kind(read, ", ".join(allowed))

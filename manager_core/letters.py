@@ -112,7 +112,7 @@ def drive_change(
         "now": when(now),
     }
     severity = Severity.WARNING if new or still else Severity.CRITICAL
-    text, html = _render("drive_change", facts, f"{why}\n\n{plain}\n")
+    text, html = render("drive_change", facts, f"{why}\n\n{plain}\n")
     return Letter("drive_changed", severity, one_line(subject), text, html)
 
 
@@ -132,7 +132,7 @@ def trial(program: str, host: str, now: datetime) -> Letter:
     """The message marked TEST."""
     subject = f"TEST: {program} on {host} can reach you"
     notice = Notice("test", "told", Severity.WARNING, f"This is a test, asked for at {when(now)}.")
-    text, html = _render("alert", _facts(subject, [notice], host, now), f"{notice.text}\n")
+    text, html = render("alert", _facts(subject, [notice], host, now), f"{notice.text}\n")
     return Letter("test", Severity.WARNING, subject, text, html)
 
 
@@ -204,7 +204,7 @@ def _alert(notices: Sequence[Notice], host: str, now: datetime) -> Letter:
     urgent = " CRITICAL" if worst >= Severity.CRITICAL else ""
     subject = one_line(f"{host}{urgent}: {_title([_within(host, notice) for notice in notices])}")
     plain = "\n".join(f"- {_line(notice)}" for notice in notices)
-    text, html = _render("alert", _facts(subject, notices, host, now), f"{plain}\n")
+    text, html = render("alert", _facts(subject, notices, host, now), f"{plain}\n")
     return Letter(notices[0].event, severity, subject, text, html)
 
 
@@ -269,7 +269,7 @@ def _places(text: str) -> int:
     return len(text) + sum(c in _TWO_PLACES for c in text)
 
 
-def _render(template: str, facts: Mapping[str, object], plain: str) -> tuple[str, str]:
+def render(template: str, facts: Mapping[str, object], plain: str) -> tuple[str, str]:
     """Text and HTML by the templates; the plain text alone when Jinja2 cannot be had."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape

@@ -7,7 +7,6 @@ a child of its own, for 10 seconds at most, all at once.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any
 from manager_core import outbox, secrets
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Channel, Quiet, Settings, wants
-from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, set_up
+from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, host, set_up
 from manager_core.deliver import probe as probe_one
 from manager_core.letters import Letter
 from manager_core.once import Told
@@ -117,11 +116,6 @@ def probe(
 def troubles(settings: Settings, state_folder: Path) -> dict[str, outbox.Standing]:
     """How each channel that is set up does, and how many messages wait for it."""
     return {name: Box(state_folder, name).standing() for name in set_up(settings)}
-
-
-def host(settings: Settings) -> str:
-    """What messages call this machine."""
-    return settings.alerts.host_name or os.uname().nodename
 
 
 def quiet_until(quiet: Quiet, now: datetime) -> datetime:

@@ -30,7 +30,10 @@ _STAMP = "%Y%m%dT%H%M%S"
 
 @dataclass(frozen=True)
 class Entry:
-    """A letter for some recipients of a channel. `path` is None when it could not be kept."""
+    """A letter for some recipients of a channel. `path` is None when it could not be kept.
+
+    `parts`: the ids of the letters that it was made of.
+    """
 
     id: str
     created: datetime
@@ -38,6 +41,14 @@ class Entry:
     recipients: tuple[str, ...]
     refused: int = 0
     path: Path | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether it was kept back when it was written: for the end of the quiet hours."""
+        return (
+            self.path is not None and not self.refused and _not_before(self.path) > self.created.timestamp()
+        )
 
 
 @dataclass(frozen=True)
@@ -123,10 +134,37 @@ class Box:
             recipients = tuple(map(str, value["recipients"]))
             refused = int(value["refused"])
             letter = letters.from_json(value["letter"])
-            return Entry(str(value["id"]), created, letter, recipients, refused, path)
+            parts = tuple(map(str, value.get("parts", ())))
+            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts)
         except (files.UnreadableError, KeyError, TypeError, ValueError, AttributeError):
             path.unlink(missing_ok=True)
             return None
+
+    def join(self, parts: Sequence[Entry], letter: Letter) -> Entry:
+        """Keep one letter in the place of several, under this channel's lock; `joined` then removes those.
+
+        After a crash in between it finds them by their ids, so that none is sent twice. Raises OSError.
+        """
+        first = parts[0]
+        assert first.path is not None
+        made = unkept(letter, first.recipients, first.created)
+        path = first.path.with_name(f"{first.path.name.partition('-')[0]}-{made.id}.json")
+        made = replace(made, path=path, parts=tuple(one.id for one in parts))
+        try:
+            files.replace(path, _text(made))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return made
+
+    @staticmethod
+    def joined(entries: Sequence[Entry]) -> list[Entry]:
+        """The letters without those that are part of another one, which are removed. Raises OSError."""
+        parts = {part for entry in entries for part in entry.parts}
+        for entry in entries:
+            if entry.id in parts and entry.path is not None:
+                files.remove(entry.path)
+        return [entry for entry in entries if entry.id not in parts]
 
     def settle(
         self, entry: Entry, refused: Mapping[str, str], open_ones: Sequence[str], now: datetime
@@ -247,6 +285,7 @@ def _text(entry: Entry) -> str:
             "created": entry.created.isoformat(),
             "recipients": entry.recipients,
             "refused": entry.refused,
+            "parts": entry.parts,
             "letter": letters.as_json(entry.letter),
         }
     )

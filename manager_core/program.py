@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from manager_core import __version__, logs
+from manager_core import __version__, kinds, logs
 from manager_core.errors import ManagerError
 from manager_core.settings import SettingsError
 
@@ -80,9 +81,9 @@ class Program:
             log.warning("%s", warning)
         return settings
 
-    def _parser(self, words: Sequence[str]) -> argparse.ArgumentParser:
+    def _parser(self, words: Sequence[str]) -> _Parser:
         """The parser. Only the verb in question says its options, so that a quiet run imports no other verb."""
-        parser = argparse.ArgumentParser(prog=self.name, description=self.about, parents=[_common()])
+        parser = _Parser(prog=self.name, description=self.about, parents=[_common()])
         parser.add_argument("--version", action="version", version=f"{self.name} {__version__}")
         added = parser.add_subparsers(dest="verb", metavar="VERB")
         default = next(iter(self.verbs))
@@ -93,7 +94,26 @@ class Program:
             one = added.add_parser(name, parents=[_common()] if meant else [], help=what, description=what)
             if verb.arguments is not None and meant:
                 verb.arguments(one)
+            parser.known += [name, *(one.options() if meant else ())]
         return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what a misspelt word was meant to be."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.known: list[str] = self.options()
+
+    def options(self) -> list[str]:
+        """The options that it knows."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def error(self, message: str) -> NoReturn:
+        """Say it, and exit with 2."""
+        wrong = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
+        word = (wrong[1] or wrong[2] or "") if wrong else ""
+        super().error(message + (kinds.meant(word.partition("=")[0], self.known) if word else ""))
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
@@ -101,9 +121,9 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
-def _common() -> argparse.ArgumentParser:
+def _common() -> _Parser:
     """The options of every verb, before or behind it. One parser for each: parsers that share one share defaults."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--config", type=Path, metavar="FILE", help="the INI file")
     common.add_argument(
         "--test", action="store_true", help="rehearse, with the [test] section's folder and size"

@@ -213,7 +213,7 @@ def test_no_channel_is_said_and_is_no_fault(checked):
     assert (line.ok, "none are sent" in line.text) == (True, True)
 
 
-def test_status_shows_the_columns_that_say_something(checked, tmp_path):
+def test_status_shows_what_is_known_of_the_disks(checked, tmp_path):
     checked()
     loaded = settings.load(tmp_path / "drive_manager.ini", environ={"HOME": str(tmp_path)})
     _memory, _seen, world = minute.observe(loaded)
@@ -222,12 +222,11 @@ def test_status_shows_the_columns_that_say_something(checked, tmp_path):
         world.drives, {}, "", 0, world.now, {drive.mount: Identity("SN1", model="ST18", disk="sdzz")}
     )
     bare = show_people.facts(loaded, world)
-    assert show_people.columns(bare.values()) == [("serial", "serial"), ("model", "model")]
+    assert bare[drive.mount] == {
+        "serial": "SN1", "model": "ST18", "temperature_c": None, "health": "", "health_level": 0,
+    }  # fmt: skip
     healthy = Health("SN1", "ST18", "ata", assessment="PASS", temperature_c=34)
     (loaded.files.state_folder).mkdir(parents=True, exist_ok=True)
     health_cache.keep(loaded.files.state_folder, Reading({"SN1": healthy}))
     known = show_people.facts(loaded, world)
-    shown = show_people.columns(known.values())
-    assert [heading for _, heading in shown] == ["serial", "model", "temp.", "health"]
-    assert show_people.cells(known[drive.mount], shown) == ["SN1", "ST18", "34 °C", "good"]
-    assert show_people.cells(None, shown) == ["", "", "", ""]
+    assert (known[drive.mount]["temperature_c"], known[drive.mount]["health"]) == (34, "good")

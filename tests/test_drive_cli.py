@@ -520,7 +520,16 @@ def test_authorize(nas: Nas) -> None:
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [(["nonsense"], "invalid choice"), (["--nonsense"], "unrecognized"), (["offline"], "required")],
+    [
+        (["nonsense"], "invalid choice"),
+        (["--nonsense"], "unrecognized"),
+        (["offline"], "required"),
+        (["stauts"], "; did you mean status?\n"),
+        (["--dryrun"], "; did you mean --dry-run?\n"),
+        (["report", "--sned"], "; did you mean --send?\n"),
+        (["receive", "--sned"], "unrecognized arguments: --sned\n"),
+        (["--confg=x.ini", "status"], "; did you mean --config?\n"),
+    ],
 )
 def test_usage_faults(nas: Nas, args: list[str], said: str) -> None:
     done = nas.run(*args)

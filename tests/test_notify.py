@@ -20,6 +20,7 @@ from manager_core.alerts import EVENTS, Severity
 from manager_core.channels.settings import wants
 from manager_core.letters import Letter
 from manager_core.ping import Ping
+from manager_core.together import together
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 LATER = NOW + timedelta(hours=2)
@@ -356,6 +357,81 @@ def test_quiet_hours_hold_back_all_but_what_is_critical(house, twilio, monkeypat
     house.flush(night + timedelta(hours=7, minutes=30))
     assert [one["Body"] for one in twilio.messages] == ["wakes", "waits"]
     assert house.warnings() == []
+
+
+NIGHT = datetime(2026, 3, 1, 23, 30, tzinfo=timezone.utc)
+MORNING = NIGHT + timedelta(hours=7, minutes=30)
+
+
+@pytest.fixture
+def night(house, mail, monkeypatch):
+    """Three letters of a night, two alike and the report, and one that wakes."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    house.use(mail.ini(quiet_hours="22:00-07:00"), "[alerts]\nhost_name = nas01\n")
+    for number, subject in enumerate(("drive <b> is warm", "over: drive <b> is warm")):
+        house.post(letter(subject=f"nas01: {subject}"), now=NIGHT + timedelta(minutes=number))
+    house.post(letter("daily_report", subject="nas01: 5 of 7 plots"), now=NIGHT + timedelta(minutes=3))
+    house.post(letter("health", C, "nas01 CRITICAL: it wakes"), now=NIGHT + timedelta(minutes=4))
+    return house
+
+
+def titles(mail):
+    return [got["Subject"] for _to, got in mail.mails]
+
+
+def test_what_the_quiet_hours_held_back_comes_as_one(night, mail):
+    assert titles(mail) == ["nas01 CRITICAL: it wakes"]
+    night.post(letter(subject="nas01: of the day"), now=MORNING)
+    night.flush(MORNING + timedelta(minutes=1))
+    assert titles(mail)[1:] == [
+        "nas01: 2 messages of the quiet hours: drive <b> is warm; over: drive <b> is warm",
+        "nas01: 5 of 7 plots",
+        "nas01: of the day",
+    ]
+    plain, page = mail.mails[1][1].iter_parts()
+    for part in ("nas01: drive <b> is warm, in full", "nas01: over: drive <b> is warm, in full"):
+        assert part in plain.get_content()
+        assert part.replace("<b>", "&lt;b&gt;") in page.get_content()
+    assert night.waiting("email") == 0
+    assert night.warnings() == []
+
+
+def test_what_was_made_one_goes_out_once_whenever_a_run_ended(night, mail):
+    """A crash behind the writing of the one letter leaves those that it was made of; so does one before a server."""
+    box = outbox.Box(night.state, "email")
+    before = {path: path.read_bytes() for path in box._all()}
+    mail.stop()
+    night.flush(MORNING)
+    assert night.waiting("email") == 2, "the one, and the report"
+    for path, text in before.items():
+        path.write_bytes(text)
+    mail.start()
+    night.flush(MORNING + timedelta(hours=2))
+    night.flush(MORNING + timedelta(hours=4))
+    assert titles(mail)[1:] == [
+        "nas01: 2 messages of the quiet hours: drive <b> is warm; over: drive <b> is warm",
+        "nas01: 5 of 7 plots",
+    ]
+
+
+def test_what_waits_since_a_server_is_down_comes_one_by_one(house, mail):
+    mail.stop()
+    house.use(mail.ini()).post(letter(subject="one"))
+    house.post(letter(subject="two"))
+    mail.start()
+    house.flush(LATER)
+    assert titles(mail) == ["one", "two"]
+
+
+def test_the_subject_of_many_fits_an_sms():
+    many = [letter(subject=f"nas01: drive /mnt/enclosure1/column2/drive{n} is warm") for n in range(9)]
+    made = together(many, "nas01", NOW)
+    assert made.subject.endswith("; and 7 more")
+    assert letters.sms(made) == made.subject
+    assert together([letter(), letter(subject="nas01 CRITICAL: x")], "nas01", NOW).subject.startswith(
+        "nas01: 2 messages of the quiet hours: CRITICAL: x; drive"
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def _quiet(text: str, _where: kinds.Where) -> Quiet:
     return hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
 
 
-_EVENTS = kinds.words("|".join((ALL, *EVENTS)), f"{ALL}, or some of {' '.join(EVENTS)}")
+_EVENTS = kinds.names((ALL, *EVENTS), f"{ALL}, or some of {' '.join(EVENTS)}")
 _EVENTS_MEAN = f"What is told this way; {ALL}, or some of: {' '.join(EVENTS)}."
 _QUIET = kinds.Kind(_quiet, "HH:MM-HH:MM, or nothing")
 _QUIET_MEANS = (

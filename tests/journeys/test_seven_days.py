@@ -63,8 +63,7 @@ Tue 10:40  mail  nas01: plots now go to /mnt/enclosure3/column2/drive5, before: 
 Tue 11:20  mail  nas01: still so: will be full in about 6 days; add a drive
 Tue 15:00  mail  nas01 CRITICAL: worse: /mnt/enclosure2/column1/drive3 (SN018): 16 pending sectors, 16 more within a day
 Tue 15:00  sms   nas01 CRITICAL: worse: /mnt/enclosure2/column1/drive3 (SN018): 16 pending sectors, 16 more within a day
-Wed 07:00  sms   nas01: still so: 2 warnings about the health of 2 drives
-Wed 07:00  sms   nas01: /mnt/enclosure2/column1/drive3 (SN018): 8 sectors it cannot read, 8 more within a day
+Wed 07:00  sms   nas01: 2 messages of the quiet hours: still so: 2 warnings about the health of 2 drives; and 1 more
 Wed 11:00  sms   nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it
 Wed 15:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): 32 pending sectors, 16 more within a day; and 2 more
 Wed 17:00  sms   nas01: over: /mnt/enclosure1/column2/drive2 (SN007): 72 transfer errors (CRC), 6 more within a day; check its cable (lasted 1 d 9 h)
@@ -79,8 +78,8 @@ Thu 00:00  mail  nas01: over: /mnt/enclosure1/column2/drive2 (SN007): 72 transfe
 Thu 04:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
 Thu 07:00  mail  nas01: 1,470 of 1,620 plots, +36 in 24 h, full in about 4 days, 1 critical, 4 warnings
 Thu 07:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
-Thu 10:01  mail  nas01 CRITICAL: /mnt/enclosure2/column3/drive1 (SN026) is gone: nothing is mounted there; look at its cable and dmesg
-Thu 10:01  sms   nas01 CRITICAL: /mnt/enclosure2/column3/drive1 (SN026) is gone: nothing is mounted there; look at its cable and dmesg
+Thu 10:01  mail  nas01 CRITICAL: /mnt/enclosure2/column3/drive1 (SN026) is gone: nothing is mounted there; look at its cable and dmesg (MADEUP 4TB, 4.0 TB, 36 plots)
+Thu 10:01  sms   nas01 CRITICAL: /mnt/enclosure2/column3/drive1 (SN026) is gone: nothing is mounted there; look at its cable and dmesg (MADEUP 4TB, 4.0 TB, 36 plots)
 Thu 10:40  mail  nas01: plots now go to /mnt/enclosure3/column3/drive2, before: /mnt/enclosure3/column3/drive1
 Thu 11:20  mail  nas01: still so: will be full in about 4 days; add a drive
 Thu 16:30  mail  nas01: /mnt/enclosure3/column4/drive1 (SN026) is back after 6 h 30 min
@@ -125,11 +124,7 @@ Sat 01:50  mail  nas01: /mnt/enclosure1/column1/drive3 (SN003): 46 °C, most in 
 Sat 04:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
 Sat 05:55  mail  nas01: over: /mnt/enclosure1/column1/drive3 (SN003): 47 °C, most in /mnt/enclosure1/column1 have 37 °C; look at its fan (lasted 3 h 7 min)
 Sat 07:00  mail  nas01: 1,535 of 1,620 plots, +29 in 24 h, full in about 2 days, 1 critical, 5 warnings
-Sat 07:00  sms   nas01: /mnt/enclosure1/column1/drive3 (SN003): 48 C, most in /mnt/enclosure1/column1 have 37 C; look at its fan
-Sat 07:00  sms   nas01: over: /mnt/enclosure1/column1/drive3 (SN003): 46 C, most in /mnt/enclosure1/column1 have 37 C; look at its fan (lasted 8 min)
-Sat 07:00  sms   nas01: /mnt/enclosure1/column1/drive3 (SN003): 46 C, most in /mnt/enclosure1/column1 have 37 C; look at its fan (comes and goes)
-Sat 07:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
-Sat 07:00  sms   nas01: over: /mnt/enclosure1/column1/drive3 (SN003): 47 C, most in /mnt/enclosure1/column1 have 37 C; look at its fan (lasted 3 h 7 min)
+Sat 07:00  sms   nas01: 5 messages of the quiet hours: CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more; and...
 Sat 08:00  mail  nas01: still so: plotter2 has offered no plot for 48 hours; look whether it still plots
 Sat 08:00  sms   nas01: still so: plotter2 has offered no plot for 48 hours; look whether it still plots
 Sat 10:10  mail  nas01: over: 3 warnings about the health of one drive
@@ -144,8 +139,7 @@ Sun 03:01  sms   nas01 CRITICAL: 13 drives lost (13 critical)
 Sun 03:40  mail  nas01: 13 drives are back
 Sun 04:00  mail  nas01: still so: /mnt/enclosure3/column1/drive3 (SN033): 58 transfer errors (CRC), 9 more within a day; check its cable
 Sun 07:00  mail  nas01: 1,535 of 1,620 plots, +36 in 24 h, full in about 2 days, 2 warnings
-Sun 07:00  sms   nas01: 13 drives are back
-Sun 07:00  sms   nas01: still so: /mnt/enclosure3/column1/drive3 (SN033): 58 transfer errors (CRC), 9 more within a day; check its cable
+Sun 07:00  sms   nas01: 2 messages of the quiet hours: 13 drives are back; and 1 more
 Sun 11:20  mail  nas01: still so: will be full in about 2 days; add a drive
 Sun 16:00  mail  nas01 CRITICAL: worse: will be full in about 2 days; add a drive
 Sun 17:20  mail  nas01: plots now go to /mnt/enclosure3/column3/drive3, before: /mnt/enclosure2/column1/drive3
