@@ -68,8 +68,8 @@ class Row:
 
     def recovering(self) -> None:
         """The fault is over: everything is safe, the clock runs."""
-        self._began = time.monotonic()
         self.safe()
+        self._began = time.monotonic()
 
     def recovered(self) -> None:
         """The job is done: the clock stops."""
@@ -89,7 +89,6 @@ class Row:
         """After a fault that is over: the NAS's next minute and the plotter's next run finish the job."""
         self.recovering()
         farm.settle()
-        self.safe()
         # The minute first: a receiver that was killed could not remove its sign.
         farm.tick()
         farm.move()

@@ -1,14 +1,38 @@
-"""A relay for one data connection that spoils it: `python meddler.py HOST PORT TO_PORT AT flip|cut`.
+"""A relay for one data connection that spoils it: `python meddler.py HOST PORT TO_PORT AT HOW`.
 
-It listens on HOST PORT and passes all to HOST TO_PORT; byte AT comes out flipped, or the connection ends so.
+It listens on HOST PORT and passes all to HOST TO_PORT. HOW says what happens at byte AT: `flip` that byte, `cut` the
+connection, `drop` some bytes, `add` some, or `stall`: pass nothing more until either side gives up.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
 
 CHUNK_BYTES = 1 << 16
+SOME_BYTES = 1000
+POLLRDHUP = 0x2000
+
+
+def spoiled(chunk: bytes, here: int, how: str) -> bytes:
+    """A chunk with byte `here` treated; `cut` and `stall` pass what comes before it."""
+    before, after = chunk[:here], chunk[here:]
+    if how == "flip":
+        return before + bytes([after[0] ^ 0xFF]) + after[1:]
+    if how == "drop":
+        return before + after[SOME_BYTES:]
+    if how == "add":
+        return before + bytes(SOME_BYTES) + after
+    return before
+
+
+def _until_closed(*ends: socket.socket) -> None:
+    """Wait until one of the others gives up."""
+    poll = select.poll()
+    for end in ends:
+        poll.register(end, POLLRDHUP | select.POLLHUP)
+    poll.poll()
 
 
 def main() -> None:
@@ -19,15 +43,15 @@ def main() -> None:
         print("listening", flush=True)
         source, _ = listener.accept()
         with source, socket.create_connection((host, to_port)) as target:
-            while chunk := bytearray(source.recv(CHUNK_BYTES)):
+            while chunk := source.recv(CHUNK_BYTES):
                 here = spoil_at - position
                 position += len(chunk)
-                if 0 <= here < len(chunk) and how == "cut":
-                    target.sendall(chunk[:here])
+                is_here = 0 <= here < len(chunk)
+                target.sendall(spoiled(chunk, here, how) if is_here else chunk)
+                if is_here and how == "stall":
+                    _until_closed(source, target)
+                if is_here and how in ("cut", "stall"):
                     return
-                if 0 <= here < len(chunk):
-                    chunk[here] ^= 0xFF
-                target.sendall(chunk)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from rig import parts
@@ -95,8 +97,20 @@ class Sshd:
         marked = names if self.port == 22 else tuple(f"[{name}]:{self.port}" for name in names)
         return f"{','.join(marked)} {self.host_key}\n"
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the listener a signal (SIGSTOP, say); nothing happens when it is gone already."""
+        with suppress(ProcessLookupError, FileNotFoundError, IndexError):
+            os.kill(self._listener(), number)
+
+    def _listener(self) -> int:
+        """Its pid; in a host `_process` is the way in, not sshd itself."""
+        if self.host is None:
+            return self._process.pid
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return int(children.read_text().split()[0])
+
     def end(self) -> None:
         """Stop listening; sessions that are open go on until their ends."""
-        self._process.terminate()
+        self.signal(signal.SIGTERM)
         self._process.wait(timeout=10)
         self._output.close()
