@@ -58,13 +58,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same steps")
     parser.add_argument("--round", type=int, default=0, help="only this round of the seed, whole")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps in a round")
+    parser.add_argument("--dry-run", action="store_true", help="say the steps of --round, and do nothing")
     asked = parser.parse_args()
     if os.geteuid() != 0:
         print("soak needs root: loop drives, name spaces", file=sys.stderr)
         return 2
     seed = random.SystemRandom().randrange(1 << 20) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
-    session = Session(seed, 1e9 if asked.round else asked.seconds)
+    session = Session(seed, 1e9 if asked.round else asked.seconds, dry_run=asked.dry_run)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):  # told to stop: the summary all the same
         for number in itertools.count(asked.round or 1):

@@ -26,7 +26,7 @@ NAS_FILES = (
 PLOTTER_FILES = ("watch.json", "told.json", "known.json", "waiting.json", "alerts.json")
 GARBAGE = (b"", b"{", b"[]", b"null", b'{"drives": 7}', b"\x00" * 64, b"\xff\xfe garbage", b"{}" * 9)
 CLOCKS = ("+1d", "+8d", "+400d")  # back again is a jump too; libfaketime itself fails at sleeping with "-1d"
-LOOP_GONE_S = 40.0
+LOOP_GONE_S = 90.0
 HOLD_LEDGER = """
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)

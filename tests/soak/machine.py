@@ -38,6 +38,9 @@ def step(act: Callable[..., Any]) -> Callable[..., None]:
         if self.dry or session.over:
             return
         session.begins(act.__name__, drawn)
+        if session.dry_run:
+            session.ends("")
+            return
         try:
             note = act(self, **drawn)
             session.ends(str(note or ""))
@@ -73,7 +76,7 @@ class Soak(RuleBasedStateMachine):
         self, drives: int, strategy: str, digest: str, netcat: str, sizes: list[int], seed: int
     ) -> None:
         """A new farm with three plots that wait."""
-        if self.dry:
+        if self.dry or self.session.dry_run:
             return
         kinds = {"active_drives": drives, "strategy": strategy}
         nas = {**BRISK_NAS, "drives": {**BRISK_NAS["drives"], **kinds}}

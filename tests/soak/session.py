@@ -24,9 +24,10 @@ class RoundOver(BaseException):
 class Session:
     """Says what happens, counts it, and keeps what is needed to understand a finding."""
 
-    def __init__(self, seed: int, seconds: float) -> None:
+    def __init__(self, seed: int, seconds: float, *, dry_run: bool = False) -> None:
         self.tally = Tally(seed)
         self.until = time.monotonic() + seconds
+        self.dry_run = dry_run
         self.round = 0
         self.failed = False
         self._lines: list[str] = []

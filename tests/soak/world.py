@@ -22,7 +22,7 @@ from soak.farm import Plotter, SoakFarm
 from soak.tally import Tally
 
 T = TypeVar("T")
-RUN_S = 150.0  # a run that takes longer hangs
+RUN_S = 300.0  # a run that takes longer hangs
 OUT_OF_REACH = ("away", "lazy", "dead")
 NAMES = 50
 KILOBYTE = 1 << 10
@@ -188,7 +188,7 @@ class World:
         self.end_helpers()
         self.quiet()
 
-    def quiet(self, timeout_s: float = 40.0) -> None:
+    def quiet(self, timeout_s: float = 90.0) -> None:
         """Wait until nothing of ours runs. Raises Stuck."""
         try:
             wait_for(lambda: not self.farm.busy(), "quiet", timeout_s)
