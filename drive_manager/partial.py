@@ -12,6 +12,7 @@ import ctypes
 import errno
 import json
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -23,6 +24,8 @@ SIDECAR = ".pieces.tmp"
 MAX_SIDECAR_BYTES = 8 << 20
 FALLOC_FL_KEEP_SIZE = 1
 RENAME_NOREPLACE = 1
+# Never by a link; and a pipe that got here all the same is not waited for.
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,10 +57,30 @@ class Sidecar:
     pieces: tuple[str, ...]
 
 
+def is_plain(folder_fd: int, name: str) -> bool:
+    """Whether what has this name, if anything, is a file that no other name leads to. Raises OSError.
+
+    A link, a second name or a pipe in our place would have us write to somebody's file, or wait for ever.
+    """
+    try:
+        facts = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
+
+
+def in_the_way(folder_fd: int, name: str) -> str:
+    """What to say of things that are not ours, where a plot in flight or its sidecar would be; "". Raises OSError."""
+    trap = next((each for each in (name + ".tmp", name + SIDECAR) if not is_plain(folder_fd, each)), "")
+    return f"{trap} is there and is no file of ours; move it away" if trap else ""
+
+
 def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
     """The sidecar of the plot in flight `name`; None when there is none that can be read as one. Raises OSError."""
+    if not is_plain(folder_fd, name + SIDECAR):
+        return None
     try:
-        fd = os.open(name + SIDECAR, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+        fd = os.open(name + SIDECAR, _OPEN | os.O_RDONLY, dir_fd=folder_fd)
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
@@ -99,22 +122,22 @@ class Partial:
         They are relied on when the `.tmp` is the file the sidecar speaks of, reaches behind them without a hole, and
         the last of them still reads from the drive as it did. Raises OSError, InTheWay.
         """
+        if why := in_the_way(self._folder, self.name):
+            raise InTheWay(why)
         sidecar = read_sidecar(self._folder, self.name)
         try:
-            self.fd = os.open(
-                self.name + ".tmp", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder
-            )
+            self.fd = os.open(self.name + ".tmp", _OPEN | os.O_RDWR, dir_fd=self._folder)
         except FileNotFoundError:
             return sidecar is not None
-        stat = os.fstat(self.fd)
+        facts = os.fstat(self.fd)
         if sidecar is None:
-            if stat.st_size:
+            if facts.st_size:
                 self.close()
                 raise InTheWay(f"{self.name}.tmp is there and is not ours; move it away")
             return True
         header = sidecar.header
-        if header == Header(self.name, self.size, self.kind, stat.st_ino):
-            self.held = self._reliable(sidecar.pieces, stat.st_size)
+        if header == Header(self.name, self.size, self.kind, facts.st_ino):
+            self.held = self._reliable(sidecar.pieces, facts.st_size)
         return True
 
     def _reliable(self, pieces: Sequence[str], size: int) -> list[str]:
@@ -142,7 +165,7 @@ class Partial:
         """
         offset = min(keep * digest.PIECE_BYTES, self.size)  # all pieces held: where the last one ends
         if self.fd < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = _OPEN | os.O_RDWR | os.O_CREAT | os.O_EXCL
             self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
         if keep == 0:  # an empty `.tmp` is ours whatever the sidecar says: so this may be cut first
             os.ftruncate(self.fd, 0)
@@ -156,7 +179,7 @@ class Partial:
 
     def _begin_sidecar(self, text: bytes) -> None:
         if self._side < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = _OPEN | os.O_RDWR | os.O_CREAT
             self._side = os.open(self.name + SIDECAR, flags, 0o644, dir_fd=self._folder)
         if (
             os.pread(self._side, len(text), 0) != text
@@ -198,11 +221,14 @@ class Partial:
         rename_new(self._folder, self.name + ".tmp", self.name)
         try:
             os.fsync(self._folder)
+            # Only now, for a `.tmp` without a sidecar is not ours. Synced too: once KEPT is said nobody offers the
+            # plot again, and a sidecar that came back with the power would lie there for days.
+            self._remove(self.name + SIDECAR)
+            os.fsync(self._folder)
         except OSError:
             # Nobody was told KEPT; a second fsync would succeed and lie: the name must not be found again.
             self._unpublish()
             raise
-        self._remove(self.name + SIDECAR)
 
     def _unpublish(self) -> None:
         with contextlib.suppress(OSError):
