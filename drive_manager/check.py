@@ -63,7 +63,8 @@ def _folders(settings: Settings) -> Iterator[Line]:
         there = next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
         good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
         found = str(folder) if there == folder else f"{folder} is made when it is needed"
-        yield Line(name, good, found if good else f"{there} cannot be written: give it to this user")
+        wrong = checks.crowded(os.statvfs(there)) if good else "it cannot be written: give it to this user"
+        yield Line(name, not wrong, f"{there}: {wrong}" if wrong else found)
 
 
 def _drives(settings: Settings, seen: Seen, world: World) -> Iterator[Line]:

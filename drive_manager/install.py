@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from drive_manager import mounts
@@ -96,7 +97,33 @@ def _tell_drives(drives: Drives) -> None:
 
 def _undo(args: Namespace, path: Path) -> int:
     try:
-        state_folder = settings.read(Settings, path, text_of(path), os.environ).files.state_folder
+        loaded = settings.read(Settings, path, text_of(path), os.environ)
     except settings.SettingsError:
-        state_folder = Files().state_folder
-    return install.undo(PROGRAM, state_folder, args)
+        return install.undo(PROGRAM, Files().state_folder, args)
+    status = install.undo(PROGRAM, loaded.files.state_folder, args)
+    left = [] if status or args.dry_run else list(stays(loaded, Path.home() / ".ssh" / "authorized_keys"))
+    if left:
+        print("These stay, for runs or a person made them. To have none of them:", *left, sep="\n  ")
+    return status
+
+
+def stays(loaded: Settings, keys: Path) -> Iterator[str]:
+    """What undo leaves: for each a command that removes it, and what it is."""
+    script = loaded.receive.script
+    for path, what in (
+        (script, "the receive script"),
+        (loaded.files.remote_transfer_is_active, "signs of transfers"),
+        (loaded.files.state_folder, "the history and what runs remember"),
+        (loaded.logs.folder, "logs"),
+    ):
+        if path.exists():
+            yield f"rm -r {shlex.quote(str(path))}    # {what}"
+    try:
+        known = keys.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    command = f'command="{script}"'
+    if command in known:
+        pattern = "".join(f"\\{each}" if each in r"\.*[]^$|" else each for each in command)
+        wanted = shlex.quote(f"\\|{pattern}|d")
+        yield f"sed -i {wanted} {shlex.quote(str(keys))}    # the plotters' keys"

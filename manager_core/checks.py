@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,6 +12,7 @@ log = logging.getLogger(__name__)
 
 # What room is reckoned in while no other size of plots is known.
 K32_BYTES = 108_900_000_000
+LEAST_BYTES = 100_000_000  # free where logs and memory are kept
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ def show(lines: Iterable[Line], *, as_json: bool) -> bool:
         print(f"{'OK  ' if line.ok else 'TODO'} {line.what}: {line.text}", flush=True)
         good = good and line.ok
     return good
+
+
+def crowded(shown: os.statvfs_result) -> str:
+    """What is wrong with the room on a file system for logs and memory, "" when there is enough; of os.statvfs."""
+    free = shown.f_bavail * shown.f_frsize
+    if free < LEAST_BYTES:
+        return f"only {free / 1e6:,.1f} MB are free: make room, or nothing can be logged and remembered"
+    if shown.f_files and not shown.f_favail:
+        return "no file can be made any more (no inode is free): remove some, or nothing can be remembered"
+    return ""
 
 
 def packages(modules: Sequence[str], python: str) -> Line:

@@ -95,7 +95,8 @@ def _writable(folder: Path) -> tuple[bool, str]:
         return False, f"{folder} cannot be made: {error.strerror}"
     if not os.access(folder, os.W_OK | os.X_OK):
         return False, f"{folder} cannot be written by this user: correct its owner"
-    return True, str(folder)
+    wrong = checks.crowded(os.statvfs(folder))
+    return not wrong, f"{folder}: {wrong}" if wrong else str(folder)
 
 
 def _there(settings: Settings, nas: Nas, size: int) -> Iterator[Line]:

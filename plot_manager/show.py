@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from manager_core import holding
 from manager_core.locks import is_free
 from manager_core.plots import Verdict
-from plot_manager import sign, waiting
+from manager_core.words import counted
+from plot_manager import sign, told, waiting
 from plot_manager.finished import Finished
 from plot_manager.nas import login
 from plot_manager.progress import has_rich
 from plot_manager.settings import Settings
+from plot_manager.told import Told, Trouble
 
 
 def status(settings: Settings, *, as_json: bool) -> int:
-    """Print what waits, what is under way and what is passed over."""
+    """Print what waits, what is under way, what is passed over, and what failed."""
     found = waiting.look(settings, remember=False)
     running = not is_free(settings.files.state_folder / "locks" / "plot_manager.lock")
     in_flight = sign.lines(settings.files.transfer_job_running) if running else []
     if as_json:
-        told = holding.facts(settings.files.state_folder, settings)
-        print(json.dumps(_facts(settings, found, in_flight, running=running) | told, indent=1))
+        facts = holding.facts(settings.files.state_folder, settings)
+        facts["failed"] = [{"about": about, **asdict(one)} for about, one in _troubles(settings).items()]
+        print(json.dumps(_facts(settings, found, in_flight, running=running) | facts, indent=1))
         return 0
-    title = f"{len(found.complete)} complete plots wait, oldest first; {len(found.passed_over)} passed over"
-    (_table if has_rich() else _plain)(title, (*found.complete, *found.passed_over))
+    waits = (
+        "1 complete plot waits" if len(found.complete) == 1 else f"{len(found.complete)} complete plots wait"
+    )
+    title = f"{waits}, oldest first; {len(found.passed_over)} passed over"
+    shown = _table if sys.stdout.isatty() and has_rich() else _plain
+    shown(title, (*found.complete, *found.passed_over))
     print(f"NAS: {', '.join(f'{nas.name} ({login(nas)})' for nas in settings.nas)}")
     print("\n".join(in_flight) or ("A run is under way" if running else "No run is under way"))
+    for one in _troubles(settings).values():
+        print(f"Failed: {one.text} ({counted(one.runs, 'run')} in a row)")
     for line in holding.lines(settings.files.state_folder) or ["No alert holds"]:
         print(line)
     for line in holding.waiting(settings.files.state_folder, settings):
@@ -36,9 +47,16 @@ def status(settings: Settings, *, as_json: bool) -> int:
     return 0
 
 
-def _table(title: str, verdicts: Iterable[Verdict]) -> None:
+def _troubles(settings: Settings) -> dict[str, Trouble]:
+    """What the last runs could not do and is not over, refusals included, by what it is about."""
+    known = Told(settings.files.state_folder / told.NAME).troubles
+    return {about: one for about, one in known.items() if one.text}
+
+
+def _table(title: str, verdicts: Sequence[Verdict]) -> None:
     from rich.console import Console
     from rich.markup import escape
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(title=title)
@@ -47,7 +65,11 @@ def _table(title: str, verdicts: Iterable[Verdict]) -> None:
     for verdict in verdicts:
         size = f"{verdict.facts.size:,}" if verdict.facts else ""
         table.add_row(escape(str(verdict.path)), size, verdict.format, escape(verdict.reason))
-    Console().print(table)
+    console = Console()
+    if Measurement.get(console, console.options, table).maximum > console.width:
+        _plain(title, verdicts)  # rather than paths in pieces
+    else:
+        console.print(table)
 
 
 def _plain(title: str, verdicts: Iterable[Verdict]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from manager_core.checks import Line, packages, show
+from manager_core.checks import Line, crowded, packages, show
 
 LINES = [Line("Python", True, "3.12.1"), Line("drives", False, "none is mounted: mount one")]
 
@@ -54,3 +56,47 @@ def test_a_package_that_cannot_be_imported(
 
 def test_packages_that_are_there() -> None:
     assert packages(["json", "logging"], "python") == Line("packages", True, "json, logging")
+
+
+@pytest.mark.parametrize(
+    ("free_blocks", "inodes", "free_inodes", "said"),
+    [
+        (30_000, 1000, 10, ""),
+        (30_000, 0, 0, ""),  # btrfs counts none
+        (10_000, 1000, 10, "only 41.0 MB are free: make room"),
+        (0, 1000, 10, "only 0.0 MB are free"),
+        (30_000, 1000, 0, "no inode is free"),
+    ],
+)
+def test_room_for_logs_and_memory(free_blocks: int, inodes: int, free_inodes: int, said: str) -> None:
+    shown = os.statvfs_result((4096, 4096, 10**6, 10**6, free_blocks, inodes, inodes, free_inodes, 0, 255))
+    assert said in crowded(shown)
+    assert bool(said) is bool(crowded(shown))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("program", ["plot_manager", "drive_manager"])
+def test_check_sees_a_full_disk_of_logs_and_memory(tmp_path: Path, program: str) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    config = tmp_path / "some.ini"
+    own = {
+        "plot_manager": f"[plots]\nfolders = {tmp_path}/plots\n[nas x]\nhost = localhost\n",
+        "drive_manager": f"[drives]\nmount_points = {tmp_path}/none*\n[health]\nsmart = no\n",
+    }
+    config.write_text(f"{own[program]}[files]\nfolder = {small}/pm\n")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"{program}.cli", "--config", config, "check", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+    lines = {line["what"]: line for line in json.loads(done.stdout)}
+    for name in ("state folder", "log folder"):
+        assert not lines[name]["ok"]
+        assert "MB are free: make room" in lines[name]["text"]

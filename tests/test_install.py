@@ -254,6 +254,25 @@ def test_undo_leaves_what_a_person_changed(plain):
     assert not (plain.home / "plot_manager/state").exists()
 
 
+def test_undo_names_what_stays_and_the_commands_it_says_remove_it(plain):
+    plain.verb("drive_manager", *ANSWERS["drive_manager"], "--yes", "--no-crontab")
+    folder, keys = plain.home / "plot_manager", plain.home / ".ssh/authorized_keys"
+    script = folder / "receive_plot.sh"
+    script.touch()
+    (folder / "remote_transfer_is_active").mkdir()
+    keys.parent.mkdir()
+    keys.write_text(f'ssh-ed25519 AAAA me\nrestrict,command="{script}" ssh-ed25519 BBBB plotter\n')
+    assert "These stay" not in plain.verb("drive_manager", "--undo", "--dry-run", "--no-crontab").stdout
+    done = plain.verb("drive_manager", "--undo", "--yes", "--no-crontab")
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in done.stdout.splitlines() if line.startswith(("  rm ", "  sed "))]
+    assert len(commands) == 3
+    subprocess.run("\n".join(commands), shell=True, check=True)
+    assert keys.read_text() == "ssh-ed25519 AAAA me\n"
+    assert not script.exists()
+    assert list(folder.iterdir()) == []
+
+
 def test_a_wrong_answer_or_configuration_is_a_fault_and_nothing_is_done(plain):
     done = plain.verb("plot_manager", "--plots", "/x", "--nas=-oX", "--user", "root", "--yes", "--no-crontab")
     assert done.returncode == 2

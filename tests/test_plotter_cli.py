@@ -143,7 +143,7 @@ def test_a_package_that_cannot_be_imported(plotter: Plotter, package: str) -> No
     path = {"PYTHONPATH": str(broken.parent)}
     code, out, _ = plotter.run("status", env=path)
     assert code == 0
-    assert "1 complete plots wait" in out
+    assert "1 complete plot waits" in out
     runs = [plotter.run("--verbose", env=path) for _ in range(2)]
     said = [
         [line for line in err.splitlines() if "ERROR" in line or "Traceback" in line] for _, _, err in runs

@@ -128,7 +128,9 @@ def test_a_transfer_that_keeps_failing_is_told_once_and_its_end_too(home: Home, 
     assert home.run("alerts")[1].startswith(f"WARNING  {why} (5 runs in a row), since 20")
     (alert,) = json.loads(home.run("alerts", "--json")[1])["alerts"]
     assert (alert["rule"], alert["subject"], alert["severity"]) == ("transfer_failed", str(plot), "WARNING")
-    assert f"{why} (5 runs in a row)" in home.run("status")[1]
+    assert f"Failed: {why} (5 runs in a row)" in home.run("status")[1]
+    (failed,) = json.loads(home.run("status", "--json")[1])["failed"]
+    assert (failed["about"], failed["runs"]) == (str(plot), 5)
     home.answer(TAKES)
     assert home.run() == (0, "", "")
     assert home.run() == (0, "", "")
