@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from drive_manager import choose, drives, guard, marks, memory, mounts
 from drive_manager.drives import Drive
 from drive_manager.errors import DriveGone
-from drive_manager.partial import read_sidecar
+from drive_manager.partial import in_the_way, read_sidecar
 from drive_manager.settings import Drives, Settings
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
@@ -95,7 +95,7 @@ def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | 
         return None, False, ""
     try:
         partial = read_sidecar(folder, name) is not None
-        stranger = "" if partial else _stranger(folder, name)
+        stranger = in_the_way(folder, name) if partial else _stranger(folder, name)
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None, partial, stranger
@@ -109,6 +109,8 @@ def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | 
 
 def _stranger(folder: int, name: str) -> str:
     """What to say of a `.tmp` that is not ours, where this plot's own would be."""
+    if why := in_the_way(folder, name):
+        return why
     try:
         size = os.stat(f"{name}.tmp", dir_fd=folder, follow_symlinks=False).st_size
     except FileNotFoundError:

@@ -126,14 +126,21 @@ def test_a_file_that_is_not_ours_stays(folder: int, tmp_path: Path, side: bytes 
     assert (tmp_path / TMP).read_bytes() == b"somebody's only copy"
 
 
-def test_links_are_not_followed(folder: int, tmp_path: Path) -> None:
+def test_links_second_names_and_pipes_are_no_files_of_ours(folder: int, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
+    makers: list[Callable[[Path], None]] = [
+        lambda path: path.symlink_to(outside),
+        lambda path: path.hardlink_to(outside),
+        lambda path: path.mkdir(),
+        os.mkfifo,
+    ]
     for name in (TMP, SIDE):
-        (tmp_path / name).symlink_to(outside)
-        with pytest.raises(OSError, match="symbolic"):
-            Partial(folder, NAME, 5000, "xxh3-128").load()
-        (tmp_path / name).unlink()
+        for make in makers:
+            make(tmp_path / name)
+            with pytest.raises(InTheWay, match=f"{name} is there and is no file of ours; move it away"):
+                Partial(folder, NAME, 5000, "xxh3-128").load()
+            (tmp_path / name).rmdir() if (tmp_path / name).is_dir() else (tmp_path / name).unlink()
     assert outside.read_bytes() == b"precious"
 
 
