@@ -16,7 +16,7 @@ from drive_manager.settings import PROGRAM, Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
 from drive_manager.words import counted
-from manager_core import checks, crontab
+from manager_core import checks, crontab, folders
 from manager_core.checks import Line
 
 PACKAGES = ("jinja2", "xxhash", "blake3", "rich")
@@ -64,6 +64,7 @@ def _folders(settings: Settings) -> Iterator[Line]:
         good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
         found = str(folder) if there == folder else f"{folder} is made when it is needed"
         wrong = checks.crowded(os.statvfs(there)) if good else "it cannot be written: give it to this user"
+        wrong = wrong or folders.open_to_others(there)
         yield Line(name, not wrong, f"{there}: {wrong}" if wrong else found)
 
 
@@ -134,7 +135,7 @@ def _clock(settings: Settings) -> Line:
     now_s = time.time()
     stamps = [settings.source, settings.receive.script]
     newest_s = max((path.stat().st_mtime for path in stamps if path.exists()), default=0.0)
-    text = datetime.fromtimestamp(now_s).astimezone().isoformat(timespec="seconds")
+    text = f"{datetime.fromtimestamp(now_s).astimezone():%Y-%m-%d %H:%M:%S %Z}"
     if newest_s > now_s + 60:
         return Line(
             "clock", False, f"{text} is before its own files were written; set it, and run an NTP client"

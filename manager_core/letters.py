@@ -261,7 +261,7 @@ def _facts(subject: str, notices: Sequence[Notice], host: str, now: datetime) ->
         "now": when(now),
         "sections": [(title, some) for title, some in sections if some],
         "lasted": lasted,
-        "when": when,
+        "when": lambda moment: when(moment.astimezone(now.tzinfo)),  # kept moments have lost their zone's name
     }
 
 

@@ -224,3 +224,12 @@ def test_what_is_no_letter(name, value):
     del broken[name]
     with pytest.raises(KeyError):
         letters.from_json(broken)
+
+
+def test_a_moment_that_was_kept_is_told_in_the_zone_of_the_message():
+    """A file keeps only how far from UTC a moment was, which is no name for people."""
+    zone = timezone(timedelta(hours=1), "CET")
+    kept = datetime.fromisoformat("2026-03-01T10:00:00+01:00")
+    (letter,) = letters.group([replace(notice(), since=kept)], "nas01", NOW.astimezone(zone))
+    assert "since 2026-03-01 10:00 CET" in letter.text
+    assert "since 2026-03-01 10:00 CET" in page(letter.html).shown

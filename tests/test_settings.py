@@ -198,6 +198,12 @@ def test_a_fault_of_the_plotter_is_one_line_each(ini, text, parts):
         ),
         ("[logs]\nlevel = all", "[logs] level: 'all' is not known"),
         ("[test]\nfolder_name = a/b", "[test] folder_name: 'a/b' is not allowed here"),
+        (
+            "[email]\nevents = all, drive_chnged",
+            "[email] events: 'drive_chnged' is not allowed here; did you mean drive_changed?; allowed: all, or some",
+        ),
+        ("[sms]\nevents = xyzzy", "[sms] events: 'xyzzy' is not allowed here; allowed: all, or some"),
+        ("strategy = fil", "strategy: 'fil' is not known; did you mean fill?; allowed: fill"),
     ],
 )
 def test_a_fault_of_the_nas(ini, line, part):
