@@ -14,6 +14,7 @@ from typing import Any
 
 from drive_manager import ledger_schema as schema
 from drive_manager.ledger_spool import Entry
+from manager_core.folders import make_private
 from manager_core.locks import Lock
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         """The ledger, in this release's form. Raises sqlite3.Error, OSError."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path.parent)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         wait_s = min(SHORT_WAIT_S, self._wait_s) if self._is_impatient() else self._wait_s
         db = sqlite3.connect(self.path, timeout=wait_s, isolation_level=None)

@@ -16,6 +16,7 @@ from drive_manager.search import Found, Spot
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core.files import remove, replace
+from manager_core.folders import make_private
 from manager_core.locks import Lock, is_free
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def visible(settings: Settings, name: str, mount: str, plotter: str) -> Iterator
     since = time.strftime("%Y-%m-%d %H:%M:%S%z")
     text = f"plot: {name}\ndrive: {mount}\nplotter: {plotter}\npid: {os.getpid()}\nsince: {since}\n"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         replace(path, text, 0o644)
     except OSError as error:  # for people only: the drive's lock is what counts
         log.warning("%s cannot be written: %s", path, error.strerror or error)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manager_core import files
+from manager_core.files import typed
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +101,8 @@ def _memory(found: object) -> Memory:
     return Memory(
         counters,
         {subject: int(level) for subject, level in facts["heat"].items()},
-        {subject: Counted(**each) for subject, each in facts["plots"].items()},
-        {subject: Unread(**each) for subject, each in facts["unread"].items()},
+        {subject: typed(Counted(**each)) for subject, each in facts["plots"].items()},
+        {subject: typed(Unread(**each)) for subject, each in facts["unread"].items()},
         int(facts["soon"]),
         float(facts["full_since"]),
     )

@@ -16,7 +16,7 @@ from typing import Any
 from drive_manager.choose import Choice, Outcome
 from drive_manager.errors import NasError
 from drive_manager.state import Script
-from manager_core import files
+from manager_core import files, folders
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def update(path: Path, want: Wanted, before: Script, now: datetime) -> Script:
     edited = there is not None and before.text != "" and _read(path) != before.text
     text = before.text if same else render(want, now)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.make_private(path.parent)
         written = files.replace(path, text, MODE)
     except OSError as error:
         raise ScriptFailed(f"{path} cannot be written: {error.strerror or error}") from error

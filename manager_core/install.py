@@ -16,10 +16,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from manager_core import crontab, files, journal, settings
 from manager_core.errors import ManagerError
+from manager_core.folders import MODE
 
 KEYGEN_TIMEOUT_S = 60
 
@@ -104,7 +106,8 @@ def folder_steps(folders: Iterable[Path]) -> list[Step]:
         for path in [*reversed(folder.parents), folder]:
             if not path.exists():
                 missing[path] = None
-    return [Step(f"make the folder {path}", {"folder": str(path)}, path.mkdir) for path in missing]
+    steps = ((path, partial(path.mkdir, MODE)) for path in missing)
+    return [Step(f"make the folder {path}", {"folder": str(path)}, make) for path, make in steps]
 
 
 def config_step(path: Path, text: str, answers: Iterable[str]) -> Step:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from manager_core.errors import ManagerError
+from manager_core.folders import make_private
 
 POLL_S = 0.05
 
@@ -38,7 +39,7 @@ class Lock:
         return True
 
     def _try(self) -> bool:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path.parent)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

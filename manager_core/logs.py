@@ -13,13 +13,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from manager_core import kinds
+from manager_core import folders, kinds
 from manager_core.secrets import redact
 from manager_core.settings import option
 
 FORMAT = "%(asctime)s - %(module)s:%(lineno)d - %(funcName)s: %(levelname)s %(message)s"
 _OURS = ("manager_core", "plot_manager", "drive_manager", "__main__")
-_MODE = 0o640
+_MODE = 0o600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class _File(logging.Handler):
         try:
             self._descriptor = os.open(self.path, flags, _MODE)
         except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            folders.make_private(self.path.parent)
             self._descriptor = os.open(self.path, flags, _MODE)
         self._owner = os.getpid()
 

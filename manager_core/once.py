@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from manager_core import files
+from manager_core import files, folders
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Told:
 
     def _keep(self, said: dict[str, float]) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.make_private(self._path.parent)
             files.write_json(self._path, said)
         except OSError as error:
             log.debug("%s cannot be written: %s", self._path, error)

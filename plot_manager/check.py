@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from manager_core import __version__, checks, crontab, reach
+from manager_core import __version__, checks, crontab, folders, reach
 from manager_core.checks import K32_BYTES, Line
 from manager_core.errors import ManagerError
 from manager_core.settings import SettingsError
@@ -90,12 +90,12 @@ def _free(folder: Path) -> str:
 
 def _writable(folder: Path) -> tuple[bool, str]:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_private(folder)
     except OSError as error:
         return False, f"{folder} cannot be made: {error.strerror}"
     if not os.access(folder, os.W_OK | os.X_OK):
         return False, f"{folder} cannot be written by this user: correct its owner"
-    wrong = checks.crowded(os.statvfs(folder))
+    wrong = checks.crowded(os.statvfs(folder)) or folders.open_to_others(folder)
     return not wrong, f"{folder}: {wrong}" if wrong else str(folder)
 
 

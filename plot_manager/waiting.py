@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from manager_core.files import UnreadableError, read_json, write_json
+from manager_core.folders import make_private
 from manager_core.plots import State, Verdict
 from plot_manager import finished, steady
 from plot_manager.finished import Finished, Memory
@@ -66,7 +67,7 @@ def _tell(file: Path, found: Finished) -> None:
 def make_test_plot(settings: Settings) -> Path | None:
     """Put a file of zeros into the test folder when none there will do; its path, or None. Raises OSError."""
     folder = settings.test.folder
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     if look(settings, rehearsal=True, remember=False).complete:
         return None
     path = folder / f"plot-k32-{time.strftime('%Y-%m-%d-%H-%M')}-{secrets.token_hex(32)}.plot"

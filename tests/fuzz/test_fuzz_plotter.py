@@ -101,6 +101,7 @@ def kept(lines: list[bytes], nas: HostileNas) -> bool:
 def test_a_plotter_and_a_hostile_nas(
     one_more: Count, tmp_path: Path, sink: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    one_more.may_grow_kb = 1_000_000  # many runs in one process, with all that they log
     nas = HostileNas(tmp_path)
     talk = nas.talk(sink)
     hello = wire.encode(wire.Hello("", 1, "test"))

@@ -98,6 +98,7 @@ class Guarded:
 
 
 def test_runs_of_the_nas(one_more: Count, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one_more.may_grow_kb = 1_000_000  # many runs in one process, with all that they log
     nas = SmallNas(tmp_path, drives=3, ini={"health": {"smart": "no"}})
     memory.remember_offer(nas.state, 1000)
     memory.remember_conflict(nas.state, "x.plot", (1, 2), (3, 4))
@@ -139,6 +140,7 @@ def check_marks(nas: SmallNas) -> None:
 
 
 def test_runs_of_the_plotter(one_more: Count, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one_more.may_grow_kb = 1_000_000  # many runs in one process, with all that they log
     plots(tmp_path, a=20)
     realplots.fabricate_gigahorse(tmp_path / "plots/g.plot")
     (tmp_path / "plots/b.plot.tmp").write_bytes(b"x")
