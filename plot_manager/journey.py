@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 CONNECTS = 2  # the first may have met a stranger who was there before us
 
 WORKING_EVERY_S = 10.0
+CHANGED = "the plot changed while it was being sent; it is looked at again in the next run"
 
 
 @dataclass
@@ -142,6 +143,7 @@ class Journey:
         if streamed.heard is not None:
             return streamed.heard
         pieces.extend(streamed.pieces)
+        self._as_offered(source)  # else the NAS would keep a mixture of what was there before and after
         whole = not streamed.broken and len(pieces) == digest.count(source.size)
         self._say(
             Sent(self.transfer, streamed.pieces, digest.of_pieces(pieces, source.digest) if whole else "")
@@ -169,15 +171,18 @@ class Journey:
 
     def _unchanged(self, source: Source) -> None:
         """Raises SourceChanged unless the name still leads to the file that was offered, as it was."""
+        self._as_offered(source)
         try:
-            named = Facts.of(self.verdict.path.lstat())
+            named = _same(Facts.of(self.verdict.path.lstat()), self.verdict.facts)
         except FileNotFoundError:
-            named = None
-        for found in (Facts.of(os.fstat(source.fd)), named):
-            if found is None or not _same(found, self.verdict.facts):
-                raise SourceChanged(
-                    "the plot changed while it was being sent; it is looked at again in the next run"
-                )
+            named = False
+        if not named:
+            raise SourceChanged(CHANGED)
+
+    def _as_offered(self, source: Source) -> None:
+        """Raises SourceChanged unless the open file is as it was offered, whatever its name leads to by now."""
+        if not _same(Facts.of(os.fstat(source.fd)), self.verdict.facts):
+            raise SourceChanged(CHANGED)
 
     def _delete(self, source: Source) -> None:
         if writers.has_writer(source.fd):

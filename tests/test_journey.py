@@ -171,6 +171,17 @@ def test_a_source_that_changed_meanwhile_is_not_deleted(
         assert before in left.values()
 
 
+def test_a_mixture_gets_no_final_name(plot: Path, tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path / "nas")
+    settings = plotter(tmp_path, nas.target()).transfer
+    with Session(nas.target(), 20) as session, pytest.raises(SourceChanged, match="while it was being sent"):
+        Journey(
+            session, examine(plot), settings, Addresses("box", ()), lambda _: os.utime(plot, ns=(5, 5))
+        ).travel()
+    assert plot.exists()
+    assert [name for name in nas.names() if not name.endswith(".tmp")] == []
+
+
 def test_a_plot_that_changed_before_it_was_offered(plot: Path, tmp_path: Path) -> None:
     verdict, nas = examine(plot), SmallNas(tmp_path / "nas").target()
     os.utime(plot, ns=(5, 5))
