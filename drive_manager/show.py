@@ -71,25 +71,27 @@ def plain(facts: Mapping[str, Any]) -> str:
 
 def coloured(facts: Mapping[str, Any], console: Console) -> None:
     """Print the facts on a terminal, with as many columns as fit; only the state is folded."""
+    shown = table.fitted(table.columns(facts["drives"]), console.width) if facts["drives"] else []
+    if shown and table.needs(shown) <= console.width:
+        _in_colour(facts, shown, console)
+    else:
+        print(*(table.lines(shown) if shown else ["No drives."]), sep="\n")
+    for line in _lines(facts):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _in_colour(facts: Mapping[str, Any], shown: Sequence[table.Column], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    shown = table.fitted(table.columns(facts["drives"]), console.width)
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in shown[:-1]:
-        made.add_column(
-            column.heading,
-            justify="right" if column.right else "left",
-            no_wrap=True,
-            min_width=column.width,
-            overflow="ignore",
-        )
-    made.add_column("state", overflow="fold")
-    for drive, *cells in zip(facts["drives"], *(column.cells for column in shown), strict=True):
+    for column in shown[:-1]:  # padded already: rich would not, where nothing may be folded
+        made.add_column(column.rows[0], no_wrap=True, min_width=column.width, overflow="ignore")
+    made.add_column(shown[-1].heading, overflow="fold")
+    rows = zip(*(column.rows[1:] for column in shown[:-1]), shown[-1].cells, strict=True)
+    for drive, cells in zip(facts["drives"], rows, strict=True):
         made.add_row(*map(escape, cells), style=_STYLES.get(drive["state"], "red"))
-    console.print(made if facts["drives"] else "No drives.")
-    for line in _lines(facts):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(made)
 
 
 def figures(facts: Mapping[str, Any]) -> str:

@@ -28,6 +28,14 @@ class Column:
         """How wide it is when nothing is folded."""
         return max(map(len, (self.heading, *self.cells)))
 
+    @property
+    def rows(self) -> list[str]:
+        """Heading and cells, all of one width."""
+        return [
+            text.rjust(self.width) if self.right else text.ljust(self.width)
+            for text in (self.heading, *self.cells)
+        ]
+
 
 def columns(drives: Sequence[Mapping[str, Any]]) -> list[Column]:
     """All there is to show of the drives; of the disks what is known of any. The last one is the state."""
@@ -54,7 +62,7 @@ def fitted(shown: Sequence[Column], width: int) -> list[Column]:
     """The columns that fit this width beside each other, the least useful ones left out; paths are never folded."""
     left = list(shown)
     for heading in _LEAST_FIRST:
-        if _needs(left) <= width:
+        if needs(left) <= width:
             break
         left = [column for column in left if column.heading != heading]
     return left
@@ -62,19 +70,11 @@ def fitted(shown: Sequence[Column], width: int) -> list[Column]:
 
 def lines(shown: Sequence[Column]) -> list[str]:
     """The table as plain lines, one a drive, however long."""
-    rows = [[column.heading for column in shown], *zip(*(column.cells for column in shown), strict=True)]
-    return [
-        (" " * _GAP)
-        .join(
-            cell.rjust(column.width) if column.right else cell.ljust(column.width)
-            for column, cell in zip(shown, row, strict=True)
-        )
-        .rstrip()
-        for row in rows
-    ]
+    return [(" " * _GAP).join(row).rstrip() for row in zip(*(column.rows for column in shown), strict=True)]
 
 
-def _needs(shown: Sequence[Column]) -> int:
+def needs(shown: Sequence[Column]) -> int:
+    """The least width in which they stand beside each other."""
     *others, state = shown
     return sum(column.width + _GAP for column in others) + min(state.width, _STATE)
 

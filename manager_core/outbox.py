@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from manager_core import files, letters, words
+from manager_core import files, folders, letters, words
 from manager_core.letters import Letter
 from manager_core.locks import Lock
 
@@ -72,11 +72,16 @@ class Standing:
     @property
     def words(self) -> str:
         """What ails it and what waits, for people; empty when all is well."""
+        if not self.status.tries:
+            return self.left
         left = words.waiting(self.waiting) if self.waiting else ""
-        if self.status.tries:
-            fails = f"it fails since {words.moment(self.status.since)}, {self.when}: {self.status.why}"
-            return "; ".join(filter(None, [left, fails]))
-        return f"{left}, {self.when}" if left else ""
+        fails = f"it fails since {words.moment(self.status.since)}, {self.when}: {self.status.why}"
+        return "; ".join(filter(None, [left, fails]))
+
+    @property
+    def left(self) -> str:
+        """What waits and until when, for where the reason is told anyway; empty when nothing does."""
+        return f"{words.waiting(self.waiting)}, {self.when}" if self.waiting else ""
 
     @property
     def when(self) -> str:
@@ -101,7 +106,7 @@ class Box:
         made = unkept(letter, recipients, now)
         path = self.folder / f"{max(0, int(not_before.timestamp())):011d}-{made.id}.json"
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.make_private(self.folder)
             files.replace(path, _text(made))
         except OSError as error:
             log.warning("%s: a message cannot be kept, so it is tried just once: %s", self.folder, error)
@@ -213,7 +218,7 @@ class Box:
         wait_s = max(wait_s, min(asked_s, _ASKED_S))
         status = Status(before.since or stamp, why, before.tries + 1, stamp + wait_s)
         try:
-            self._status.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.make_private(self._status.parent)
             files.write_json(self._status, status.__dict__)
         except OSError as error:
             log.warning("%s cannot be written: %s", self._status, error.strerror or error)

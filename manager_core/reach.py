@@ -48,5 +48,6 @@ def _messages(settings: Settings, state_folder: Path) -> Iterator[Line]:
         yield checks.packages(needed, sys.executable)
     standing = notify.troubles(settings, state_folder)
     for name, fault in notify.probe(settings).items():
-        left = f"; {words}" if (words := standing[name].words) else ""
-        yield Line(name, not fault, (fault or "it can be reached; nothing was sent") + left)
+        left = standing[name].left if fault else standing[name].words
+        found = [fault or "it can be reached; nothing was sent", left]
+        yield Line(name, not fault, "; ".join(filter(None, found)))

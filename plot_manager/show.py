@@ -19,6 +19,8 @@ from plot_manager.progress import has_rich
 from plot_manager.settings import Settings
 from plot_manager.told import Told, Trouble
 
+_ENDLESS = 10_000  # columns
+
 
 def status(settings: Settings, *, as_json: bool) -> int:
     """Print what waits, what is under way, what is passed over, and what failed."""
@@ -66,7 +68,8 @@ def _table(title: str, verdicts: Sequence[Verdict]) -> None:
         size = f"{verdict.facts.size:,}" if verdict.facts else ""
         table.add_row(escape(str(verdict.path)), size, verdict.format, escape(verdict.reason))
     console = Console()
-    if Measurement.get(console, console.options, table).maximum > console.width:
+    whole = Measurement.get(console, console.options.update(width=_ENDLESS), table)
+    if whole.maximum > console.width:
         _plain(title, verdicts)  # rather than paths in pieces
     else:
         console.print(table)

@@ -37,13 +37,15 @@ class Plotter:
         self.config.write_text(ini_text(own))
 
     def start(
-        self, *args: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
         own = {"HOME": str(self.base), "LOGNAME": "x", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
         command = [str(PROGRAMS / "plot_manager"), "--config", str(self.config), *args]
-        return subprocess.Popen(
-            command, env=own | dict(env or {}), stdout=subprocess.PIPE, stderr=stderr, text=True
-        )
+        return subprocess.Popen(command, env=own | dict(env or {}), stdout=stdout, stderr=stderr, text=True)
 
     def run(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
         process = self.start(*args, env=env)
@@ -154,6 +156,20 @@ def test_a_package_that_cannot_be_imported(plotter: Plotter, package: str) -> No
         assert ([code for code, _, _ in runs], plot.exists()) == ([1, 1], True)
         assert [len(lines) for lines in said] == [1, 0], "told once"
         assert "-m pip install xxhash" in said[0][0]
+
+
+@pytest.mark.parametrize("width", ["80", "300"])
+def test_status_on_a_terminal_shows_whole_paths(plotter: Plotter, width: str) -> None:
+    name = f"plot-k32-2021-04-01-12-00-{'a' * 64}.plot"
+    realplots.fabricate_v1(plotter.plots / name, 100_000)
+    ours, theirs = os.openpty()
+    process = plotter.start("status", env={"COLUMNS": width}, stdout=theirs)
+    assert process.wait(60) == 0
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert str(plotter.plots / name) in said
+    assert ("\u2503" in said) is (width == "300")
 
 
 def test_without_rich_a_terminal_gets_lines(plotter: Plotter) -> None:

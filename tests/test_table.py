@@ -87,10 +87,11 @@ def test_piped_each_drive_has_one_line(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_on_a_terminal_of_80_columns_paths_stay_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", ["20", "80", "160"])
+def test_on_a_terminal_paths_stay_whole(tmp_path: Path, width: str) -> None:
     command, mounts = farm(tmp_path)
     ours, its = pty.openpty()
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "80", "TERM": "xterm"}
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": width, "TERM": "xterm"}
     with subprocess.Popen(command, stdout=its, stderr=its, env=env) as process:
         os.close(its)
         said = b""
@@ -106,4 +107,6 @@ def test_on_a_terminal_of_80_columns_paths_stay_whole(tmp_path: Path) -> None:
     os.close(ours)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", said.decode())
     for mount in mounts:
-        assert mount in shown
+        (line,) = (line for line in shown.splitlines() if line.startswith(mount))
+        assert len(line.split()) > 1
+    assert "state" in shown.splitlines()[0]
