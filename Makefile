@@ -1,6 +1,6 @@
 # make help says what there is to make.
 .POSIX:
-.PHONY: help demo test faults soak bench lint format parts venv clean
+.PHONY: help demo test faults fuzz soak bench lint audit format parts venv clean
 
 VENV = .venv
 STAMP = $(VENV)/installed
@@ -8,6 +8,8 @@ STAMP = $(VENV)/installed
 PYTEST_ARGS =
 # How long a soak goes on, and what it draws: make soak SECONDS=3600 SEED=7 (ROUND=12: only that round of it)
 SECONDS = 600
+# How many inputs the fuzzers get in all: make fuzz INPUTS=1000000 SEED=7
+INPUTS = 100000
 SEED =
 ROUND =
 # The first Python here that is new enough; or say make PYTHON=/usr/local/bin/python3.12 …
@@ -23,9 +25,11 @@ help:
 	@echo 'make demo   a plotter and a NAS on this machine move real plots, before your eyes'
 	@echo 'make test   install what the tests need, then lint and run all tests (as root: all of them)'
 	@echo 'make faults every row of the fault table, then the table (as root; also in .cache/faults.txt)'
+	@echo 'make fuzz   INPUTS=100000 of what strangers might send, by SEED; says how many, how long, which seed'
 	@echo 'make soak   random steps and faults on a whole farm, for SECONDS=600 or as long as you say (as root)'
 	@echo 'make bench  what a quiet minute of a NAS with 100 drives and 100,000 plots costs (as root)'
 	@echo 'make lint   ruff, mypy --strict and the rules of which module may import which'
+	@echo 'make audit  known vulnerabilities of the packages needed, if there are any it fails; lint only tells them'
 	@echo 'make format let ruff lay out the source'
 	@echo 'make venv   $(VENV) with the programs and the tools for working on them'
 	@echo 'make clean  remove $(VENV), caches and what was built'
@@ -41,6 +45,10 @@ test: parts venv
 faults: parts venv
 	$(VENV)/bin/python -m pytest tests/faults --faults -n 2 $(PYTEST_ARGS)
 
+fuzz: venv
+	@seed="$(SEED)"; FUZZ_INPUTS="$(INPUTS)" $(VENV)/bin/python -m pytest tests/fuzz -n 2 -o timeout=3600 -q \
+		--hypothesis-seed="$${seed:-$$(date +%s)}" $(PYTEST_ARGS)
+
 soak: parts venv
 	@seed="$(SEED)"; round="$(ROUND)"; PYTHONPATH=tests exec $(VENV)/bin/python -m soak --seconds "$(SECONDS)" \
 		$${seed:+--seed "$$seed"} $${round:+--round "$$round"}
@@ -53,6 +61,10 @@ lint: venv
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/python .ci/audit.py --warn
+
+audit: venv
+	@$(VENV)/bin/python .ci/audit.py
 
 format: venv
 	$(VENV)/bin/ruff check --fix
