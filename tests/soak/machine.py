@@ -21,6 +21,7 @@ from soak.world import World
 DICE = st.integers(0, 99)
 ONE = st.integers(0, 1)
 KINDS = st.sampled_from(("v1", "v1", "v1", "bladebit", "gigahorse", "real", "large"))
+PLOTS = ("new", "new", "new", "of one name", "copied", "begun", "finished")
 KIB = st.integers(100, 6000)
 WHEN = st.tuples(
     st.sampled_from((*troubles.VERBS, *troubles.VERBS[1:7], *([troubles.STREAM] * 6))), st.booleans()
@@ -93,56 +94,39 @@ class Soak(RuleBasedStateMachine):
             self.world.new_plot(self.world.plotter(number), "v1", number, size)
         self.world.tick()
 
-    # --- plots
+    # --- plots and runs
 
-    @rule(plotter=ONE, kind=KINDS, number=DICE, kib=KIB)
+    @rule(how=st.sampled_from(PLOTS), plotter=ONE, kind=KINDS, number=DICE, kib=KIB)
     @step
-    def new_plot(self, plotter: int, kind: str, number: int, kib: int) -> None:
-        self.world.new_plot(self.world.plotter(plotter), kind, number, kib)
-
-    @rule(number=DICE, kib=KIB, kind=KINDS)
-    @step
-    def same_name_on_both(self, number: int, kib: int, kind: str) -> None:
-        for plotter in self.world.farm.plotters:
-            self.world.new_plot(plotter, kind, number, kib)
-
-    @rule(plotter=ONE, dice=DICE)
-    @step
-    def same_plot_on_both(self, plotter: int, dice: int) -> None:
-        self.world.copy_plot(self.world.plotter(plotter), dice)
-
-    @rule(plotter=ONE, number=DICE, kib=KIB, finish=st.booleans())
-    @step
-    def begun_plot(self, plotter: int, number: int, kib: int, finish: bool) -> None:
-        if finish:
-            self.world.finish_plot(self.world.plotter(plotter), number)
+    def plot(self, how: str, plotter: int, kind: str, number: int, kib: int) -> None:
+        """Another one, or two of one name, or a copy, or one that is written yet."""
+        world, at = self.world, self.world.plotter(plotter)
+        if how == "copied":
+            world.copy_plot(at, number)
+        elif how == "begun":
+            world.begin_plot(at, number, kib)
+        elif how == "finished":
+            world.finish_plot(at, number)
         else:
-            self.world.begin_plot(self.world.plotter(plotter), number, kib)
+            for each in world.farm.plotters if how == "of one name" else (at,):
+                world.new_plot(each, kind, number, kib)
 
-    # --- runs
-
-    @rule(plotter=ONE)
+    @rule(how=st.sampled_from(("one", "both", "begun", "settled")), plotter=ONE)
     @step
-    def run(self, plotter: int) -> str:
-        return f"exit {self.world.run(self.world.plotter(plotter))}"
-
-    @rule()
-    @step
-    def run_both(self) -> None:
-        for run, plotter in [(self.world.farm.start(each), each) for each in self.world.farm.plotters]:
-            self.world.wait(run, plotter)
-
-    @rule(plotter=ONE)
-    @step
-    def start(self, plotter: int) -> None:
-        self.world.farm.limit(BACKGROUND_RATE)
-        if not self.world.plotter(plotter).runs:
-            self.world.farm.start(self.world.plotter(plotter))
-
-    @rule()
-    @step
-    def settle(self) -> None:
-        self.world.settle()
+    def run(self, how: str, plotter: int) -> str:
+        """A run to its end, or one that goes on in the background, slowly."""
+        world = self.world
+        if how == "settled":
+            world.settle()
+        elif how == "begun":
+            world.farm.limit(BACKGROUND_RATE)
+            if not world.plotter(plotter).runs:
+                world.farm.start(world.plotter(plotter))
+        else:
+            at = world.farm.plotters if how == "both" else (world.plotter(plotter),)
+            codes = [world.wait(run, each) for run, each in [(world.farm.start(each), each) for each in at]]
+            return f"exit {codes}"
+        return ""
 
     @rule()
     @step
@@ -164,6 +148,16 @@ class Soak(RuleBasedStateMachine):
     @step
     def killed(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
         return self._trouble(plotter, trouble, when, dice, kib)
+
+    @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.KILLS)), dice=DICE, kib=KIB)
+    @step
+    def killed_in_stream(self, plotter: int, trouble: str, dice: int, kib: int) -> str:
+        return self._trouble(plotter, trouble, (troubles.STREAM, False), dice, kib)
+
+    @rule(plotter=ONE, how=st.sampled_from(hurts.DRIVE_HURTS), when=WHEN, dice=DICE, kib=KIB)
+    @step
+    def drive_in_a_run(self, plotter: int, how: str, when: tuple[str, bool], dice: int, kib: int) -> str:
+        return self._trouble(plotter, f"drive {how}", when, dice, kib)
 
     @rule(plotter=ONE, trouble=st.sampled_from(sorted(acts.TALK)), when=WHEN, dice=DICE, kib=KIB)
     @step
@@ -221,17 +215,14 @@ class Soak(RuleBasedStateMachine):
         else:
             hurts.bring_back(self.world, number % len(self.world.farm.drives))
 
-    @rule(number=DICE, kind=st.sampled_from(hurts.STALE), dice=DICE)
+    @rule(number=DICE, kind=st.sampled_from((*hurts.STALE, "rival", "rival")), dice=DICE)
     @step
-    def stale(self, number: int, kind: str, dice: int) -> None:
-        hurts.plant(self.world, number, kind, dice)
-        self.session.tally.faults[f"partial {kind}"] += 1
-
-    @rule(number=DICE, dice=DICE)
-    @step
-    def rival(self, number: int, dice: int) -> None:
-        hurts.rival(self.world, number, dice)
-        self.session.tally.faults["rival"] += 1
+    def file_on_a_drive(self, number: int, kind: str, dice: int) -> None:
+        if kind == "rival":
+            hurts.rival(self.world, number, dice)
+        else:
+            hurts.plant(self.world, number, kind, dice)
+        self.session.tally.faults[kind if kind == "rival" else f"partial {kind}"] += 1
 
     @rule(where=st.sampled_from(("nas", "nas", "plotter", "script", "lock")), which=DICE, how=DICE)
     @step
