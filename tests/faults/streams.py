@@ -48,13 +48,13 @@ def partial(farm: Farm, plot: Path) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def on_its_way(farm: Farm, plot: Path, arrived: int = 2 * MIB) -> Run:
-    """A run of the plotter over a slow cable, when so many bytes have arrived."""
+def on_its_way(farm: Farm, plot: Path, arrived: int = 2 * MIB, drive: Drive | None = None) -> Run:
+    """A run of the plotter over a slow cable, when so many bytes have arrived (on that drive)."""
     farm.plotter.limit_rate("40mbit")
     run = farm.spawn_plotter()
 
     def enough() -> bool:
-        path = partial(farm, plot)
+        path = partial(farm, plot) if drive is None else drive.folder / f"{plot.name}.tmp"
         with suppress(OSError):
             return path is not None and path.stat().st_size >= arrived
         return False

@@ -1,37 +1,238 @@
-"""Two plots of one name: neither is touched, a person is told once, the rest goes on."""
+"""The plot itself: changed, replaced or deleted while it is sent; another of its name there already."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import realplots
 from rig.drives import MIB
-from rig.farm import Farm, sha256
+from rig.farm import PLOTTER_UID, Farm, Talked
+from rig.gobetween import Moment
+from rig.hosts import Run
+
+from faults import streams
+from faults.conftest import Row
 
 pytestmark = pytest.mark.root
 
+SIZE = 24 * MIB
 
-@pytest.mark.parametrize("size", [3 * MIB, 2 * MIB], ids=["same size", "another size"])
-def test_another_plot_of_this_name_is_there(make_farm: Callable[..., Farm], size: int) -> None:
-    farm = make_farm()
-    farm.add_drive(1)
+
+@pytest.fixture(scope="module")
+def module_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    farm = Farm(
+        tmp_path_factory.mktemp("sources"),
+        plotter_ini={"transfer": streams.BRISK},
+        nas_ini=streams.BRISK_NAS,
+    )
+    for number in (1, 2):
+        farm.add_drive(number, size=128 * MIB)
     farm.tick()
+    yield farm
+    farm.end()
+
+
+@pytest.fixture
+def farm(module_farm: Farm) -> Farm:
+    module_farm.plotter.limit_rate("")
+    module_farm.settle()
+    module_farm.clear()
+    return module_farm
+
+
+def _ended(run: Run) -> Talked:
+    done = run.wait()
+    return Talked(done.returncode, done.stdout, done.stderr)
+
+
+def _grow(plot: Path) -> None:
+    with plot.open("ab") as file:
+        file.write(os.urandom(MIB))
+
+
+def _shrink(plot: Path) -> None:
+    os.truncate(plot, SIZE // 2)
+
+
+def _shrink_by_a_byte(plot: Path) -> None:
+    os.truncate(plot, SIZE - 1)
+
+
+def _write(plot: Path) -> None:
+    with plot.open("r+b") as file:
+        file.seek(SIZE - MIB)
+        file.write(os.urandom(MIB))
+
+
+def _write_what_was_sent(plot: Path) -> None:
+    with plot.open("r+b") as file:
+        file.seek(MIB // 2)
+        file.write(os.urandom(1))
+
+
+def _touch(plot: Path) -> None:
+    os.utime(plot, (1, 1))
+
+
+def _replace(plot: Path) -> None:
+    """By another whole plot, as `mv` does."""
+    other = realplots.fabricate_v1(plot.with_name(".other"), SIZE)
+    os.chown(other, PLOTTER_UID, PLOTTER_UID)
+    other.rename(plot)
+
+
+def _replace_by_its_copy(plot: Path) -> None:
+    """The same bytes in another file."""
+    other = Path(shutil.copy2(plot, plot.with_name(".other")))
+    os.chown(other, PLOTTER_UID, PLOTTER_UID)
+    other.rename(plot)
+
+
+CHANGES = (
+    _grow,
+    _shrink,
+    _shrink_by_a_byte,
+    _write,
+    _write_what_was_sent,
+    _touch,
+    _replace,
+    _replace_by_its_copy,
+)
+MOMENTS = ("in mid-stream", "OFFER", "SENT", "KEPT")
+
+
+def _while_it_is_sent(farm: Farm, row: Row, plot: Path, moment: str, change: Callable[[Path], None]) -> None:
+    """Run the plotter, and change the plot at that moment: when so much has arrived, or before that message."""
+    if moment == "in mid-stream":
+        run = streams.on_its_way(farm, plot)
+        change(plot)
+        farm.plotter.limit_rate("")
+        row.ran(_ended(run))
+        return
+    done: list[str] = []
+
+    def decide(met: Moment) -> str | None:
+        if met.message.get("verb") == moment and not met.passed and not done:
+            done.append(moment)
+            change(plot)
+        return None
+
+    with farm.between(decide):
+        row.ran(farm.run_plotter())
+        assert done
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_").replace("_", " "))
+def test_changed(farm: Farm, row: Row, change: Callable[[Path], None], moment: str) -> None:
+    """What is not the plot that was offered is never deleted; what is left then is looked at anew.
+
+    No mixture gets a final name: what the NAS has is the plot as it was offered, or nothing.
+    """
+    plot = streams.some_plot(farm)
+    row.offered(farm, plot)
+    original = plot.read_bytes()
+    _while_it_is_sent(farm, row, plot, moment, change)
+    farm.settle()
+    if farm.arrived():
+        row.safe()
+        row.happened("the NAS has the plot as it was offered")
+        # What is here now is another plot, or none, of the same name: its owner decides. A copy went the usual way.
+        assert plot.exists() or change is _replace_by_its_copy
+        plot.unlink(missing_ok=True)
+        return row.finishes(farm)
+    assert plot.exists(), "what is there now was never offered"
+    if change is not _touch:  # its owner puts it right
+        plot.write_bytes(original)
+    row.happened("the NAS has nothing under its name until the next run")
+    return row.finishes(farm)
+
+
+@pytest.mark.every_run
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_deleted(farm: Farm, row: Row, moment: str) -> None:
+    """By its owner, who may: the rest goes on, and nothing of it is left that could be taken for a plot."""
+    plot, other = streams.some_plot(farm), streams.some_plot(farm, "b")
+    os.utime(plot, (1, 1))
+    row.offered(farm, plot, other)
+    _while_it_is_sent(farm, row, plot, moment, Path.unlink)
+    row.withdrawn(plot)
+    farm.settle()
+    assert not other.exists()
+    row.happened("the plot after it arrived in the same run")
+    arrived = farm.arrived()
+    row.happened(f"of the deleted one the NAS has {'all' if plot.name in arrived else 'no file of its name'}")
+    if plot.name in arrived:
+        assert arrived[plot.name].stat().st_size == SIZE
+        arrived[plot.name].unlink()
+    elif farm.partials():
+        # Nobody offers it again: it is removed after `partial_days`; here the owner plots it once more.
+        realplots.fabricate_v1(plot, SIZE)
+        farm.give([plot])
+        row.offered(farm, plot)
+    row.finishes(farm)
+
+
+@pytest.mark.every_run
+def test_on_another_drive_already(farm: Farm, row: Row) -> None:
+    """The same plot, on a drive that is not the active one: read again there, not sent."""
+    plot = streams.some_plot(farm)
+    there = farm.drives[1].folder / plot.name
+    shutil.copyfile(plot, there)
+    os.chown(there, farm.nas.uid, farm.nas.uid)
+    row.offered(farm, plot)
+    before = farm.plotter.bytes_sent()
+    row.ran(farm.run_plotter())
+    assert farm.plotter.bytes_sent() - before < MIB, "it was sent once more"
+    row.happened("not sent again; the local copy is deleted after the other was read again")
+    row.finishes(farm)
+
+
+def test_parts_of_it_on_two_drives(farm: Farm, row: Row) -> None:
+    """One drive was offline for a while: one whole plot in the end, no parts."""
+    plot = streams.some_plot(farm)
+    row.offered(farm, plot)
+    for number, drive in enumerate(farm.drives):
+        run = streams.on_its_way(farm, plot, drive=drive)
+        streams.kill(farm.senders)
+        row.code(_ended(run).returncode)
+        farm.plotter.limit_rate("")
+        farm.settle()
+        if number == 0:
+            assert farm.run_nas("offline", str(farm.drives[0].mount)).returncode == 0
+            farm.tick()
+    assert len({path.parent for path in farm.partials()}) == 2
+    assert farm.run_nas("online", str(farm.drives[0].mount)).returncode == 0
+    row.finishes(farm)
+
+
+@pytest.mark.every_run
+@pytest.mark.parametrize("size", [3 * MIB, 2 * MIB], ids=["same size", "another size"])
+def test_another_plot_of_this_name_is_there(farm: Farm, row: Row, size: int) -> None:
     there = realplots.fabricate_v1(farm.plots / "plot-k32-a.plot", 3 * MIB)
     farm.give([there])
-    kept = sha256(there)
     farm.move()
     plot, other = farm.give(realplots.fabricate_v1(farm.plots / f"plot-k32-{n}.plot", size) for n in "ab")
-    offered = sha256(plot)
-    runs = [farm.run_plotter() for _ in range(2)]
+    row.offered(farm, plot, other)
+    before, read_before = farm.log("plot_manager"), farm.log("receive")
+    runs = [row.ran(farm.run_plotter()) for _ in range(2)]
     assert [run.returncode for run in runs] == [1, 1], "a conflict is a fault"
-    assert sha256(farm.arrived()[plot.name]) == kept
-    assert sha256(plot) == offered
     assert not other.exists(), "one bad file holds up nothing"
-    errors = [line for line in farm.log("plot_manager").splitlines() if " ERROR " in line]
+    told = farm.log("plot_manager").removeprefix(before)
+    errors = [line for line in told.splitlines() if " ERROR " in line]
     assert len(errors) == 1, "told once: cron mails errors"
     assert [bool(run.stderr) for run in runs] == [True, False]
     assert all(plot.name in line and "conflict" in line for line in errors)
-    again = [line for line in farm.log("receive").splitlines() if "read again" in line]
+    again = [
+        line for line in farm.log("receive").removeprefix(read_before).splitlines() if "read again" in line
+    ]
     assert not again, "what is known to differ is not read a second time"
-    farm.assert_clean()
+    row.holds(farm, stays=[plot.name])
+    # A person decides: the other plot goes, and the next run finishes the job.
+    (farm.drives[0].folder / plot.name).unlink()
+    row.offered(farm, plot)
+    row.finishes(farm)
