@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rig.drives import Drive, PowerSwitch
 from smallnas import PIECE, folder_open, pieces_of, sidecar_header
 
 from drive_manager.errors import DriveFault
@@ -45,6 +46,12 @@ def loaded(folder: int, size: int = len(DATA), kind: str = "xxh3-128") -> list[s
     assert partial.load() is True
     partial.close()
     return partial.held
+
+
+def lead(fd: int, elsewhere: int) -> None:
+    """From now on a descriptor is another one, which is used up."""
+    os.dup2(elsewhere, fd)
+    os.close(elsewhere)
 
 
 def test_from_nothing_to_its_final_name(folder: int, tmp_path: Path) -> None:
@@ -144,6 +151,60 @@ def test_links_second_names_and_pipes_are_no_files_of_ours(folder: int, tmp_path
     assert outside.read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("fails", ["the plot", "its sidecar"])
+def test_a_piece_that_was_not_synced_is_not_held(folder: int, tmp_path: Path, fails: str) -> None:
+    """The plot is synced first: what that fails for is not even written down."""
+    partial = Partial(folder, NAME, len(DATA), "xxh3-128")
+    partial.prepare(0)
+    os.write(partial.fd, DATA)
+    if fails == "the plot":
+        lead(partial.fd, os.open(tmp_path / TMP, os.O_PATH))
+    else:
+        lead(partial._side, os.open("/dev/null", os.O_WRONLY))  # takes bytes, and no sync
+    with pytest.raises(OSError, match=r"Bad file descriptor|Invalid argument"):
+        partial.record(WHOLE)
+    assert partial.held == []
+    sidecar = read_sidecar(folder, NAME)
+    assert sidecar is not None
+    assert sidecar.pieces == ()
+    partial.close()
+
+
+def test_a_plot_whose_names_cannot_be_synced_is_not_begun(folder: int, tmp_path: Path) -> None:
+    lead(folder, os.open(tmp_path, os.O_PATH))  # everything works relative to it but fsync
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Partial(folder, NAME, len(DATA), "xxh3-128").prepare(0)
+
+
+@pytest.mark.root
+def test_a_begun_plot_is_known_as_ours_after_a_power_cut(make_drive: Callable[..., Drive]) -> None:
+    drive = make_drive()
+    switch = PowerSwitch(drive)
+    with folder_open(drive.folder) as fd:
+        partial = Partial(fd, NAME, len(DATA), "xxh3-128")
+        partial.prepare(0)
+        os.write(partial.fd, DATA)
+        os.fdatasync(partial.fd)  # as the kernel may at any time
+        switch.cut()
+        partial.close()
+    switch.release()
+    drive.remove()
+    drive.insert()
+    with folder_open(drive.folder) as fd:
+        assert loaded(fd) == [], "else it would be somebody's file, and in the way"
+
+
+@pytest.mark.root
+def test_what_is_held_is_read_from_the_drive(make_drive: Callable[..., Drive]) -> None:
+    drive = make_drive()
+    with folder_open(drive.folder) as fd:
+        begun(fd).close()
+        assert loaded(fd) == list(WHOLE)
+        drive.rot(DATA)
+        assert (drive.folder / TMP).read_bytes() == DATA, "memory still has it"
+        assert loaded(fd) == []
+
+
 def test_leftovers_of_a_kill_between_two_steps_need_no_hand(folder: int, tmp_path: Path) -> None:
     for left in ([TMP], [SIDE], [TMP, SIDE]):  # empty: made, and nothing written yet
         for name in left:
@@ -215,6 +276,21 @@ def test_resume_cuts_back_to_what_is_held(folder: int, tmp_path: Path) -> None:
     partial.close()
     os.truncate(tmp_path / TMP, PIECE - 1)
     assert loaded(folder, size) == []
+
+
+def test_the_sidecar_is_cut_before_the_plot(folder: int, tmp_path: Path) -> None:
+    """Killed between the two, it promises less than there is, never more."""
+    size = 2 * PIECE
+    begun(folder, bytes(1 << 20) * 128, size).close()
+    partial = Partial(folder, NAME, size, "xxh3-128")
+    partial.load()
+    lead(partial.fd, os.open(tmp_path / TMP, os.O_RDONLY))  # which cannot be cut
+    with pytest.raises(OSError, match="Invalid argument"):
+        partial.prepare(1)
+    sidecar = read_sidecar(folder, NAME)
+    assert sidecar is not None
+    assert len(sidecar.pieces) == 1
+    partial.close()
 
 
 def test_a_hole_before_the_last_piece_is_found(folder: int, tmp_path: Path) -> None:

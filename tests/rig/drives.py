@@ -155,6 +155,15 @@ class Drive:
                 file.flush()
                 assert os.fstat(file.fileno()).st_size == size
 
+    def rot(self, data: bytes) -> None:
+        """Turn a bit of these bytes beneath the file system, which still has them in memory as they were."""
+        self._do("sync", "--file-system", self.mount)
+        image = self.image if self.host is None else self.host.path(self.image)
+        with image.open("rb+") as file:
+            at = file.read().index(data[:4096])
+            file.seek(at)
+            file.write(bytes([data[0] ^ 1]))
+
     def slow_down(self, bytes_per_s: int) -> None:
         """Limit how fast the drive takes writes; 0 lifts the limit. Skips without cgroup v1's blkio."""
         if not BLKIO.exists():  # kernels differ: no fault of a machine
