@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rig import parts
 from rig.people import MailServer, ended
 
 import manager_core
@@ -89,16 +91,51 @@ def test_another_user_needs_a_line_in_sudoers(sudo, ok, words):
     assert words in line
 
 
+@pytest.mark.root
+def test_the_line_for_sudoers_by_real_sudo(tmp_path: Path) -> None:
+    """What check tells is what visudo takes, and it lets the user run that tool as root and no other."""
+    parts.need("sudo", "visudo", "unshare")
+    tool, other = parts.the("true"), parts.the("false")
+    told = _may_run_as_nobody(tool, "/nowhere")
+    line = re.search("`(nobody [^`]*)`", told)
+    assert line is not None, told
+    rules = tmp_path / "plot_manager"
+    rules.write_text(f"{line[1]}\n")
+    subprocess.run([parts.the("visudo"), "-c", "-f", rules], check=True, capture_output=True, timeout=20)
+    # In a mount name space of its own this machine's rules are as a NAS's where just this line was added.
+    shell = (
+        "mount -t tmpfs -o mode=755 none /etc/sudoers.d && install -m 440 $1 /etc/sudoers.d/ && shift && "
+        'exec setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$@"'
+    )
+    for command, code in (
+        ([tool], 0),
+        (["-l", tool], 0),
+        ([other], 1),
+        (["-l", other], 1),
+        (["/bin/sh"], 1),
+    ):
+        run = [parts.the("unshare"), "--mount", "sh", "-c", shell, "sh", str(rules), *command]
+        assert subprocess.run(run, capture_output=True, timeout=20, check=False).returncode == code, command
+
+
 def _as_nobody(folder: Path) -> str:
     """What check says of smartctl to the user nobody who has just this folder in PATH."""
+    return _may_run_as_nobody("/usr/sbin/smartctl", folder)
+
+
+def _may_run_as_nobody(tool: str, path: Path | str) -> str:
     work = (
         "import os, sys; sys.path[:0] = [sys.argv[1]]; import drive_manager.check_people as room\n"
         "os.setgid(65534); os.setuid(65534); os.environ['PATH'] = sys.argv[2]\n"
-        "line = room._may_run('/usr/sbin/smartctl'); print(line.ok, line.text)"
+        "line = room._may_run(sys.argv[3]); print(line.ok, line.text)"
     )
     source = Path(manager_core.__file__ or "").parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", work, source, folder], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", work, source, path, tool],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return done.stdout
 

@@ -68,7 +68,8 @@ class Reports:
             "Content-Encoding": "gzip",
             "User-Agent": f"plot_manager/{__version__}",
         }
-        self._post(Request(auth.get_api_url(), gzip.compress(envelope.serialize()), headers))  # noqa: S310
+        body = gzip.compress(envelope.serialize())
+        self._post(Request(auth.get_api_url(), body, headers))  # noqa: S310  a DSN is http or https
         return {}
 
     def _post(self, request: Any) -> None:
