@@ -11,7 +11,7 @@ from drive_manager.search import Final
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
-from manager_core.wire import Differs, Done, Have
+from manager_core.wire import Differs, Done, Have, verb_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def offer_again(voice: Voice, final: Final, settings: Settings, plotter: str) ->
         log.warning("%s: %s", offer.name, differ)
         raise Refusal("conflict", differ)
     if not isinstance(answer, Done):
-        raise Refusal("not_understood", f"{type(answer).__name__.upper()} is no answer to HAVE")
+        raise Refusal("not_understood", f"{verb_of(answer)} is no answer to HAVE")
     log.info("%s from %s was on %s already; read again", offer.name, plotter, final.mount)
 
 

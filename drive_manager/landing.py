@@ -18,7 +18,7 @@ from drive_manager.place import Place
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
-from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent
+from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent, verb_of
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Landing:
             while isinstance(message, Send):
                 message = self._round(message)
             if not isinstance(message, Kept):
-                raise Refusal("not_understood", f"{type(message).__name__.upper()} came out of turn")
+                raise Refusal("not_understood", f"{verb_of(message)} came out of turn")
         except DriveGone as error:
             raise Refusal("failed", str(error), SOON_S) from error
         except AddressError as error:
@@ -94,6 +94,7 @@ class Landing:
     def _damaged(self, first: int) -> Message:
         """Have the plotter send again from the piece `first` on."""
         os.fsync(self._partial.fd)  # were bytes lost to a write error, only this tells
+        self._partial.check_room()
         del self._partial.held[first:]
         log.warning("%s: piece %d from %s is missing or differs", self._offer.name, first, self._plotter)
         self._voice.say(Damaged(self._offer.transfer, first))

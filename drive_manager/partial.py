@@ -201,6 +201,12 @@ class Partial:
             if code not in NOT_SUPPORTED:
                 raise OSError(code, os.strerror(code), self.name)
 
+    def check_room(self) -> None:
+        """Raise OSError (ENOSPC) when what is missing does not fit any more: netcat says nothing of a full drive."""
+        room, facts = os.fstatvfs(self.fd), os.fstat(self.fd)
+        if room.f_bavail * room.f_frsize < self.size - facts.st_blocks * 512:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{self.name}.tmp")
+
     def record(self, pieces: Sequence[str]) -> None:
         """Make pieces held that were digested: sync the plot, then write and sync their digests. Raises OSError."""
         os.fdatasync(self.fd)

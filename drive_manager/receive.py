@@ -29,6 +29,7 @@ from manager_core.wire import (
     WireError,
     Working,
     plain,
+    verb_of,
 )
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Receiver:
         self._talk.say(Hello("", PROTOCOL, __version__))
         hello = self._talk.hear(self._settings.receive.idle_timeout_s)
         if not isinstance(hello, Hello):
-            raise WireError(f"the plotter began with {type(hello).__name__.upper()}, not HELLO")
+            raise WireError(f"the plotter began with {verb_of(hello)}, not HELLO")
         self._plotter = hello.host[:64] or self._plotter
         while True:
             self._answer(self._talk.hear(self._settings.receive.idle_timeout_s))
@@ -94,9 +95,12 @@ class Receiver:
         elif isinstance(message, Room):
             self._talk.say(questions.rooms(message, self._settings, self._allowed))
         elif not isinstance(message, Working):
-            verb = getattr(message, "verb", type(message).__name__.upper())
             self._talk.say(
-                Refused(message.transfer, "not_understood", plain(f"this NAS cannot answer {verb} here"))
+                Refused(
+                    message.transfer,
+                    "not_understood",
+                    plain(f"this NAS cannot answer {verb_of(message)} here"),
+                )
             )
 
     def _offer(self, offer: Offer) -> None:

@@ -234,6 +234,11 @@ _MESSAGES: tuple[type[Message], ...] = (
 VERBS = {kind.__name__.upper(): kind for kind in _MESSAGES}
 
 
+def verb_of(message: Message) -> str:
+    """What a message calls itself, also one of a later release."""
+    return message.verb if isinstance(message, Unknown) else type(message).__name__.upper()
+
+
 def check(right: bool, field: str, value: object) -> None:
     """Raise WireError when a field's value is not right."""
     if not right:

@@ -27,6 +27,7 @@ from manager_core.wire import (
     Send,
     Sent,
     Working,
+    verb_of,
 )
 from plot_manager.addresses import Addresses
 from plot_manager.errors import NasUnreachable, SourceChanged, StreamBroken
@@ -196,9 +197,7 @@ class Journey:
 
     def _refused(self, answer: Message) -> Outcome:
         if not isinstance(answer, Refused):
-            raise NasUnreachable(
-                f"{self.session.nas.name} answered {type(answer).__name__.upper()} out of turn"
-            )
+            raise NasUnreachable(f"{self.session.nas.name} answered {verb_of(answer)} out of turn")
         return Outcome(End.REFUSED, refused=answer)
 
     def _say(self, message: Message) -> None:

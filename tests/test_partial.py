@@ -98,6 +98,15 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def test_room_that_others_took_is_seen(folder: int, tmp_path: Path) -> None:
+    partial = begun(folder)
+    partial.check_room()
+    partial.size += os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
+    with pytest.raises(OSError, match="No space left"):
+        partial.check_room()
+    partial.close()
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_plot_in_flight_that_changed_is_not_relied_on(
     folder: int, tmp_path: Path, change: Callable[[Path], object]

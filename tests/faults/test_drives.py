@@ -196,7 +196,9 @@ def test_another_program_eats_the_room_that_could_not_be_reserved(farm: Farm, ro
         while True:
             file.write(bytes(MIB))
             file.flush()
-    onway.end(farm, row, run)
+    assert onway.end(farm, row, run) == 1
+    assert not plot.exists(), "the next drive takes it at once"
+    assert "ran out of space" in farm.log("plot_manager")
     through(farm, row, plot, second)
     filler.unlink()
     _no_partial_for_ever(farm, row, plot)

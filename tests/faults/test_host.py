@@ -366,5 +366,6 @@ def test_a_verb_of_a_later_release(farm: Farm, row: Row, verb: str) -> None:
     row.code(ran.returncode)
     assert done
     onway.tell(farm, row)
+    assert f"LATER{verb}" in farm.log("plot_manager")
     assert plot.exists()
     row.finishes(farm)
