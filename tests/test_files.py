@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,3 +133,36 @@ def test_remove(tmp_path):
     path.touch()
     assert files.remove(path)
     assert not files.remove(path)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    text: str
+    number: int
+    flag: bool
+    seconds: float
+    more: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({}, ""),
+        ({"seconds": 1, "more": 5}, ""),
+        ({"text": 1}, "text"),
+        ({"text": None}, "text"),
+        ({"number": 1.0}, "number"),
+        ({"number": True}, "number"),
+        ({"flag": 1}, "flag"),
+        ({"seconds": "1"}, "seconds"),
+        ({"seconds": False}, "seconds"),
+    ],
+)
+def test_a_dataclass_holds_what_it_says(change: dict[str, Any], wrong: str) -> None:
+    """What is no plain field is for others to look at."""
+    made = Kinds(**{"text": "x", "number": 1, "flag": True, "seconds": 1.5, **change})
+    if not wrong:
+        assert files.typed(made) is made
+        return
+    with pytest.raises(TypeError, match=f"{wrong} is no"):
+        files.typed(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -271,6 +272,12 @@ def test_the_memory_is_the_same_when_it_is_read_again(tmp_path: Path) -> None:
     )
     state.write(tmp_path, memory)
     assert state.read(tmp_path) == memory
+    whole = json.loads((tmp_path / "state.json").read_text())
+    for key, other in (("active", [1]), ("left", "x"), ("told", None), ("why", 1), ("hung", {"/mnt/b": {"pid": "1", "started": 4}}),
+                       ("drives", {"S1": {**whole["drives"]["S1"], "mount": 0}}), ("waits", {"x": {}}), ("script", [])):  # fmt: skip
+        (tmp_path / "state.json").write_text(json.dumps({**whole, key: other}))
+        with pytest.raises(state.StateUnreadable, match="starting without memory"):
+            state.read(tmp_path)
 
 
 def test_an_unfit_drive_hands_over() -> None:
