@@ -110,6 +110,21 @@ def _no_partial_for_ever(farm: Farm, row: Row, plot: Path) -> None:
     row.holds(farm)
 
 
+@pytest.mark.parametrize("fs", ["ext4", "xfs"])
+def test_a_drive_dies_between_two_minutes(farm: Farm, row: Row, fs: str) -> None:
+    first, second = two(farm, fs)
+    plot = onway.plot(farm, row, size=MIB)
+    first.die()
+    row.code(farm.run_plotter().returncode)
+    through(farm, row, plot, second)
+    assert str(first.mount) in minute(farm, row)
+    first.remove()
+    first.insert()
+    farm.run_nas()
+    farm.tick()
+    row.holds(farm)
+
+
 def test_ext4_turns_read_only_under_a_plot(farm: Farm, row: Row) -> None:
     first, second = two(farm, options="errors=remount-ro")
     plot = onway.plot(farm, row, size=SIZE)
@@ -184,7 +199,6 @@ def test_another_program_fills_the_drive_and_the_room_was_reserved(farm: Farm, r
     row.holds(farm)
 
 
-@pytest.mark.every_run
 def test_another_program_eats_the_room_that_could_not_be_reserved(farm: Farm, row: Row) -> None:
     """ext4 without extents knows no fallocate: the room is only counted, and in mid-plot it is gone."""
     first, second = two(farm, mkfs=("-O", "^has_journal,^extent,^64bit,^metadata_csum,^flex_bg"))
@@ -307,7 +321,6 @@ def test_another_drive_is_mounted_there_in_mid_stream(farm: Farm, row: Row) -> N
     _no_partial_for_ever(farm, row, plot)
 
 
-@pytest.mark.every_run
 def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Row) -> None:
     first, _ = two(farm)
     plot = onway.plot(farm, row, size=SIZE)
@@ -352,6 +365,32 @@ def test_a_drive_hangs_when_the_minute_looks(make_farm: Farms, row: Row) -> None
         hanging.end()
     farm.run_nas()
     farm.add_drive(1, size=128 * MIB)
+    farm.tick()
+    row.recovered()
+    row.holds(farm)
+
+
+def test_a_drive_hangs_when_a_receiver_looks(make_farm: Farms, row: Row) -> None:
+    """The script still names it: the minute has not been there since."""
+    systems = {"drives": {**BRISK["drives"], "file_systems": "ext4, fuse"}}
+    farm = make_farm(nas_ini={**BRISK, **systems})
+    first, second = two(farm)
+    plot = onway.plot(farm, row, size=MIB)
+    first.remove()
+    farm.drives.remove(first)
+    hanging = Hanging(first.mount, farm.nas)
+    try:
+        row.code(farm.run_plotter().returncode)
+        onway.tell(farm, row, "receive")
+        assert (second.folder / plot.name).exists(), farm.logs()
+        hanging.answer()
+        row.recovering()
+        farm.settle()
+    finally:
+        hanging.end()
+    first.insert()
+    farm.drives.append(first)
+    farm.run_nas()
     farm.tick()
     row.recovered()
     row.holds(farm)
