@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 LINGER_S = 2.0
 STALLED_S = 0.5
+TAKEN_S = 5.0
 STRANGER_S = 20.0
 SOON_S = 1
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -134,7 +135,10 @@ class Landing:
                 size, moved = now_size, time.monotonic()
             quiet_s = time.monotonic() - moved
             # Bytes that netcat does not take: it is the drive that is slow, not the plotter.
-            drive = quiet_s > STALLED_S and not ended and netcat.is_backed_up(listener.port)
+            drive = quiet_s > STALLED_S and not ended and netcat.is_backed_up(listener.port, listener.pid)
+            if quiet_s > TAKEN_S and not ended and netcat.serves_another(listener.port, listener.pid):
+                log.warning("%s: port %d was taken by somebody else", self._offer.name, listener.port)
+                listener.kill()  # so that the plotter hears of it, and comes again
             self._step("writing to the drive" if drive else "receiving", size, waits=not drive)
             if follower.error is not None:
                 raise follower.error

@@ -126,11 +126,15 @@ class Listener:
         """Whether it has ended (and is reaped)."""
         return self._process.poll() is not None
 
-    def end(self) -> None:
-        """Kill it if it still runs, and reap it."""
+    def kill(self) -> None:
+        """Kill it if it still runs, and reap it; what it said can still be read."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+
+    def end(self) -> None:
+        """Kill it if it still runs, reap it, and forget what it said."""
+        self.kill()
         self._errors.close()
 
     def said(self) -> str:
@@ -167,9 +171,26 @@ def listening_inodes(port: int) -> set[str]:
     return {one.inode for one in sockets() if one.state == TCP_LISTEN and one.port == port}
 
 
-def is_backed_up(port: int) -> bool:
-    """Whether bytes have come to this port that netcat does not take: then it waits for its drive."""
-    return any(one.unread for one in sockets() if one.state != TCP_LISTEN and one.port == port)
+def is_backed_up(port: int, pid: int) -> bool:
+    """Whether bytes have come to this port that netcat (process `pid`) does not take: then it waits for its drive."""
+    served, waiting = callers(port, pid)
+    return any(one.unread for one in served or waiting)
+
+
+def serves_another(port: int, pid: int) -> bool:
+    """Whether netcat serves a caller who sends nothing, while the bytes of another one wait behind it.
+
+    OpenBSD's netcat serves one caller and goes on listening: the kernel accepts the next ones all the same.
+    """
+    served, waiting = callers(port, pid)
+    return bool(served) and not any(one.unread for one in served) and any(one.unread for one in waiting)
+
+
+def callers(port: int, pid: int) -> tuple[list[Socket], list[Socket]]:
+    """The connections to a port: those that the process has accepted, and those that it has not."""
+    own = socket_inodes(pid)
+    all_here = [one for one in sockets() if one.state != TCP_LISTEN and one.port == port]
+    return [one for one in all_here if one.inode in own], [one for one in all_here if one.inode not in own]
 
 
 def socket_inodes(pid: int) -> set[str]:

@@ -110,7 +110,7 @@ def test_a_slow_drive_is_not_a_silent_plotter(nas: SmallNas) -> None:
         with socket.create_connection((ready.address, ready.port), 5) as link:
             os.kill(netcat, signal.SIGSTOP)  # as if its drive took nothing
             link.sendall(DATA[:100_000])
-            wait_for(lambda: is_backed_up(ready.port), "bytes that netcat does not take")
+            wait_for(lambda: is_backed_up(ready.port, netcat), "bytes that netcat does not take")
             stopped = time.monotonic()
             wait_for(lambda: time.monotonic() - stopped > 7, "twice idle_timeout_s to pass")
             os.kill(netcat, signal.SIGCONT)

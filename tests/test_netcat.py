@@ -20,10 +20,13 @@ from drive_manager.errors import AddressError, NetcatError
 from drive_manager.netcat import (
     Listener,
     Netcat,
+    callers,
     find,
     flavour_of,
+    is_backed_up,
     listening,
     listening_inodes,
+    serves_another,
     socket_inodes,
 )
 from manager_core.locks import Lock, is_free
@@ -113,6 +116,27 @@ def test_a_second_caller_is_not_served(tool: Netcat, output: int, tmp_path: Path
         first.shutdown(socket.SHUT_WR)
         wait_for(listener.ended, "its end")
     assert (tmp_path / "plot").read_bytes() == b"first, and on"
+
+
+def test_a_caller_behind_another_is_not_a_slow_drive(tool: Netcat, output: int, tmp_path: Path) -> None:
+    with (
+        listening(tool, HOST, ports(), tmp_path / "locks", output, LIMIT) as listener,
+        socket.create_connection((HOST, listener.port), 5) as first,
+        contextlib.ExitStack() as others,
+    ):
+        first.sendall(b"first")
+        wait_for(lambda: os.fstat(output).st_size == 5, "the first caller's bytes")
+        assert not serves_another(listener.port, listener.pid)
+        with contextlib.suppress(OSError):  # refused is as good
+            second = others.enter_context(socket.create_connection((HOST, listener.port), 5))
+            second.sendall(b"second")
+            wait_for(lambda: any(one.unread for one in callers(listener.port, listener.pid)[1]), "its bytes")
+            assert serves_another(listener.port, listener.pid)
+        assert not is_backed_up(listener.port, listener.pid)
+        os.kill(listener.pid, signal.SIGSTOP)  # as if its drive took nothing
+        first.sendall(b", and on")
+        wait_for(lambda: is_backed_up(listener.port, listener.pid), "bytes that netcat does not take")
+        assert not serves_another(listener.port, listener.pid)
 
 
 def test_no_byte_past_the_limit(tool: Netcat, output: int, tmp_path: Path) -> None:
