@@ -75,8 +75,8 @@ class Row:
         """The job is done: the clock stops."""
         self.data["recovered_s"] = time.monotonic() - self._began
 
-    def holds(self, farm: Farm, *, stays: Sequence[str] = ()) -> None:
-        """The whole invariant, after the run that finished the job; `stays`: names that no NAS may take."""
+    def holds(self, farm: Farm, *, stays: Sequence[Path] = ()) -> None:
+        """The whole invariant, after the run that finished the job; `stays`: plots that no NAS may take."""
         assert farm is self._farm, "row.offered comes first"
         self.safe()
         with suppress(AssertionError):  # the next line says what is left

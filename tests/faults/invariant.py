@@ -83,19 +83,21 @@ def facts(farm: Farm) -> Facts:
 def safe(farm: Farm, plots: Collection[Offered], before: Facts, own: Collection[str] = ()) -> None:
     """What holds at every instant; `before`: the files that were on the drives, `own`: what the test wrote itself."""
     for plot in plots:
-        copies = [_final(farm, plot, drive, before) for drive in farm.drives]
+        same_name = [other for other in plots if other.name == plot.name]
+        copies = [_final(plot, same_name, drive, before) for drive in farm.drives]
         assert any(copies) or plot.is_whole(plot.source), f"{plot.name} is whole nowhere"
     _nothing_else(farm, plots, before, own)
     beneath = written_beneath(farm)
     assert not beneath, f"written beneath a mount point: {beneath}"
 
 
-def _final(farm: Farm, plot: Offered, drive: Drive, before: Facts) -> bool:
-    """Whether the plot is on this drive; what came there under its name must be it, as far as it can be read."""
+def _final(plot: Offered, same_name: Collection[Offered], drive: Drive, before: Facts) -> bool:
+    """Whether the plot is on this drive; what came there under its name is an offered plot, if it can be read."""
     path = drive.folder / plot.name
     whole = plot.is_whole(path)
-    if whole is False and (str(drive.mount), plot.name) not in before:
-        assert path not in entries(drive), f"{path} has a final name and is not the plot that was offered"
+    if whole is False and (str(drive.mount), plot.name) not in before and path in entries(drive):
+        others = [other.is_whole(path) for other in same_name]
+        assert any(others), f"{path} has a final name and is no plot that was offered"
     return bool(whole)
 
 
@@ -142,14 +144,14 @@ def listening(host: Host) -> list[int]:
     return [port for port in ports if port != SSH_PORT]
 
 
-def finished(farm: Farm, plots: Iterable[Offered], stays: Collection[str] = ()) -> None:
+def finished(farm: Farm, plots: Iterable[Offered], stays: Collection[Path] = ()) -> None:
     """The job is done: all plots are on a drive and gone from the plotter; those in `stays` are still there.
 
     That they are whole is what `safe` asks.
     """
     arrived = farm.arrived()
     for plot in plots:
-        if plot.name in stays:
+        if plot.source in stays:
             assert plot.is_whole(plot.source), f"{plot.source} should have stayed"
             continue
         assert plot.name in arrived, f"{plot.name} has not arrived"

@@ -231,7 +231,7 @@ def test_another_plot_of_this_name_is_there(farm: Farm, row: Row, size: int) -> 
         line for line in farm.log("receive").removeprefix(read_before).splitlines() if "read again" in line
     ]
     assert not again, "what is known to differ is not read a second time"
-    row.holds(farm, stays=[plot.name])
+    row.holds(farm, stays=[plot])
     # A person decides: the other plot goes, and the next run finishes the job.
     (farm.drives[0].folder / plot.name).unlink()
     row.offered(farm, plot)

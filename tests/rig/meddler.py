@@ -1,7 +1,8 @@
 """A relay for one data connection that spoils it: `python meddler.py HOST PORT TO_PORT AT HOW`.
 
 It listens on HOST PORT and passes all to HOST TO_PORT. HOW says what happens at byte AT: `flip` that byte, `cut` the
-connection, `drop` some bytes, `add` some, or `stall`: pass nothing more until either side gives up.
+connection, `drop` some bytes, `add` some, `forge` all from there on, or `stall`: pass nothing more until either side
+gives up.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def spoiled(chunk: bytes, here: int, how: str) -> bytes:
         return before + bytes([after[0] ^ 0xFF]) + after[1:]
     if how == "drop":
         return before + after[SOME_BYTES:]
+    if how == "forge":
+        return before + bytes(len(after))
     if how == "add":
         return before + bytes(SOME_BYTES) + after
     return before
@@ -47,6 +50,8 @@ def main() -> None:
                 here = spoil_at - position
                 position += len(chunk)
                 is_here = 0 <= here < len(chunk)
+                if how == "forge" and here < 0:
+                    chunk = bytes(len(chunk))
                 target.sendall(spoiled(chunk, here, how) if is_here else chunk)
                 if is_here and how == "stall":
                     _until_closed(source, target)
