@@ -15,6 +15,10 @@ class AddressError(NetcatError):
     """Raised when netcat was to listen on an address that this NAS does not have."""
 
 
+class PortsBusy(NetcatError):
+    """Raised when the ports that nobody else uses are all in use by other plots on their way."""
+
+
 class DriveFault(NasError):
     """Raised when a drive failed to take or give back a plot's bytes."""
 

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from drive_manager import guard, marks, memory, netcat
-from drive_manager.errors import AddressError, DriveFault, DriveGone
+from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
 from drive_manager.partial import AlreadyThere, Partial
-from drive_manager.place import Place
+from drive_manager.place import BUSY_RETRY_S, Place
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
@@ -59,6 +59,8 @@ class Landing:
                 raise Refusal("not_understood", f"{verb_of(message)} came out of turn")
         except DriveGone as error:
             raise Refusal("failed", str(error), SOON_S) from error
+        except PortsBusy as error:
+            raise Refusal("busy", str(error), BUSY_RETRY_S) from error
         except AddressError as error:
             raise Refusal("address", str(error)) from error
         except OSError as error:

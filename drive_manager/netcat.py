@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drive_manager.apart import end_with_parent
-from drive_manager.errors import AddressError, NetcatError
+from drive_manager.errors import AddressError, NetcatError, PortsBusy
 from manager_core.locks import Lock
 
 NAMES = ("nc.openbsd", "nc", "netcat", "ncat", "nc.traditional")
@@ -224,12 +224,16 @@ def _first_free(
     stack: contextlib.ExitStack,
 ) -> Listener:  # fmt: skip
     """A netcat that listens; the stack ends it and frees its port. Raises NetcatError."""
-    said = "all its ports are taken"
+    said, ours = "all its ports are taken", 0
     try:
         taken = {one.port for one in sockets() if one.state == TCP_LISTEN}
         for port in range(ports[0], ports[1] + 1):
             lock = Lock(locks / f"port-{port}.lock")
-            if port in taken or not lock.take():
+            if not lock.take():
+                ours += 1
+                continue
+            if port in taken:
+                lock.free()
                 continue
             stack.callback(lock.free)
             listener = Listener(netcat, address, port, output, limit)
@@ -243,6 +247,10 @@ def _first_free(
                 )
     except OSError as error:  # of this machine's own disk: it must not look like one of the plot's drive
         raise NetcatError(f"netcat cannot be set up: {error}; is the NAS's own disk full?") from error
+    if ours:
+        raise PortsBusy(
+            f"other plots are using the ports {ports[0]}-{ports[1]}; see [receive] ports on the NAS"
+        )
     raise NetcatError(
         f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({said}): check [receive] ports on the NAS"
     )

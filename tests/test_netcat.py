@@ -16,7 +16,7 @@ from rig.sshd import free_port
 from rig.waits import wait_for
 
 from drive_manager.apart import Child, Link, alive, started_at
-from drive_manager.errors import AddressError, NetcatError
+from drive_manager.errors import AddressError, NetcatError, PortsBusy
 from drive_manager.netcat import (
     Listener,
     Netcat,
@@ -201,6 +201,26 @@ def test_each_transfer_has_its_port_until_netcat_is_reaped(tool: Netcat, output:
         assert not is_free(locks / f"port-{one.port}.lock")
     assert not alive(pid, started)
     assert is_free(locks / f"port-{one.port}.lock")
+
+
+def test_ports_that_are_ours_are_waited_for_and_others_are_a_fault(
+    tool: Netcat, output: int, tmp_path: Path
+) -> None:
+    locks, port = tmp_path / "locks", free_port()
+    span = port, port
+    with (
+        listening(tool, HOST, span, locks, output, LIMIT),
+        pytest.raises(PortsBusy, match="other plots are using"),
+        listening(tool, HOST, span, locks, output, LIMIT),
+    ):
+        pass
+    with (
+        socket.create_server((HOST, port)),
+        pytest.raises(NetcatError, match=r"all its ports are taken.*check \[receive\] ports") as caught,
+        listening(tool, HOST, span, locks, output, LIMIT),
+    ):
+        pass
+    assert not isinstance(caught.value, PortsBusy)
 
 
 def test_an_address_that_is_not_ours(tool: Netcat, output: int, tmp_path: Path) -> None:

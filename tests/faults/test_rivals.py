@@ -99,7 +99,8 @@ class Second:
 
     def log(self) -> str:
         """Its log."""
-        return (self.home / "plot_manager/logs/plot_manager.log").read_text()
+        path = self.home / "plot_manager/logs/plot_manager.log"
+        return path.read_text() if path.exists() else ""
 
 
 def _ended(run: Run) -> Talked:
@@ -219,7 +220,7 @@ def test_two_plotters_in_step(farm: Farm, second: Second, row: Row, kind: str, v
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_two_netcats_want_one_port(make_farm: Callable[..., Farm], row: Row, flavour: str) -> None:
-    """The range has a single port, and two plots may travel at once: one waits for its next run."""
+    """The range has a single port, and two plots may travel at once: one waits for the other."""
     one_port = {"receive": {**streams.BRISK_NAS["receive"], "ports": "41000-41000"}}
     farm = make_farm(plotter_ini={"transfer": streams.BRISK}, nas_ini=one_port, netcat=flavour)
     for number in (1, 2):
@@ -230,13 +231,14 @@ def test_two_netcats_want_one_port(make_farm: Callable[..., Farm], row: Row, fla
     other = second.give(realplots.fabricate_v1(second.plots / "plot-k32-b.plot", SIZE))
     row.offered(farm, plot, other)
     run = streams.on_its_way(farm, plot)
-    row.ran(second.run())
+    waiting = second.spawn()
+    wait_for(lambda: "is busy: other plots are using the ports" in second.log(), "the second to be told")
     assert len(farm.netcats()) == 1
+    row.happened("the second waits for its turn, and goes in the same run")
     farm.plotter.limit_rate("")
     assert row.ran(_ended(run)).returncode == 0
     row.recovering()
-    farm.settle()
-    assert second.run().returncode == 0
+    assert row.ran(_ended(waiting)).returncode == 0
     row.recovered()
     row.holds(farm)
 
