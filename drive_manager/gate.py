@@ -34,7 +34,7 @@ def admit(script: Path, environ: Mapping[str, str]) -> None:
         words = shlex.split(asked) if len(asked) <= MAX_ASKED else [asked, ""]
     except ValueError:
         words = [asked, ""]
-    if words and (len(words) > 1 or Path(words[0]).name != script.name):
+    if words and (len(words) > 1 or words[0].rpartition("/")[2] != script.name):
         raise NotAllowed(
             f"this key may only run the receive script {script.name}, not {asked[:80]!a}; "
             "check receive_script in the plotter's config"

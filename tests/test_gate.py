@@ -35,6 +35,7 @@ def test_no_ssh_is_let_in() -> None:
     "asked",
     ["sh", "receive_plot.sh -x", "receive_plot.sh; sh", "receive_plot.sh;sh", "$(sh)", "receive_plot.sh\nsh", "'",
      "scp -t /", "internal-sftp", "/usr/lib/sftp-server", "rsync --server", "x=1 receive_plot.sh", "receive_plot.sh/..",
+     "receive_plot.sh/", "receive_plot.sh/.",
      "receive_plot.shx", "cat receive_plot.sh", "-c receive_plot.sh"],
 )  # fmt: skip
 def test_anything_else_is_refused_in_one_line(asked: str) -> None:
