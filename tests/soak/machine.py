@@ -137,7 +137,10 @@ class Soak(RuleBasedStateMachine):
 
     def _trouble(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
         at = self.world.plotter(plotter)
-        self.world.new_plot(at, "large" if kib > 5500 else "v1", dice, kib)
+        if when[0] in troubles.OF_OLD_PLOTS:
+            self.world.offer_again(at, dice)
+        else:
+            self.world.new_plot(at, "large" if kib > 5500 else "v1", dice, kib)
         met = troubles.run(self.world, at, trouble, when, dice)
         if met:
             self.session.tally.faults[trouble] += 1

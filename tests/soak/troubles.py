@@ -18,10 +18,10 @@ from soak.world import World
 WAYS = {"OFFER": TO_NAS, "SEND": TO_NAS, "SENT": TO_NAS, "DONE": TO_NAS, "HELLO": TO_PLOTTER}
 VERBS = ("HELLO", "OFFER", "HOLDS", "SEND", "READY", "SENT", "KEPT", "HAVE", "DONE")
 LAST_WORDS = ("KEPT", "HAVE", "DONE")
+OF_OLD_PLOTS = ("HAVE", "DONE")
 STREAM = "stream"
 STREAM_RATE = "60mbit"
-STREAM_WAIT_S = 3.0
-BYTES_A_DIE = 40_000
+STREAM_WAIT_S = 2.0
 ALL: dict[str, Act] = {**KILLS, **TALK, **DATA, **SOURCE, **OTHERS}
 
 
@@ -63,12 +63,19 @@ class Strike:
         while not self._streaming.wait(0.01):
             if over():
                 return
-        until, wanted = time.monotonic() + STREAM_WAIT_S, self._arrived() + self._blow.dice * BYTES_A_DIE
+        until, wanted = time.monotonic() + STREAM_WAIT_S, self._arrived() + self._some_bytes()
         while not over() and time.monotonic() < until and self._arrived() < wanted:
             time.sleep(0.005)
         if not over():
             self.struck = True
             ALL[self._trouble](self._blow, None)
+
+    def _some_bytes(self) -> int:
+        """A part of the plot that is on its way."""
+        try:
+            return self._blow.source.stat().st_size * self._blow.dice // 100
+        except OSError:
+            return 0
 
     def _arrived(self) -> int:
         """Bytes in flight on all drives."""

@@ -110,6 +110,19 @@ class World:
                 other.own(making).rename(copy)
                 self._note(copy)
 
+    def offer_again(self, plotter: Plotter, dice: int) -> None:
+        """A copy of a plot that is on a drive already."""
+        folders = [self.farm.drives[number].folder for number in self.in_reach()]
+        there = [path for folder in folders for path in listing(folder) if path.name.endswith(FINAL)]
+        final = pick(there, dice)
+        if final is None or (plotter.plots / final.name).exists():
+            return
+        with suppress(OSError):  # a drive that fails just now
+            making = plotter.plots / f"{final.name}.2.tmp"
+            making.write_bytes(final.read_bytes())
+            plotter.own(making).rename(plotter.plots / final.name)
+            self._note(plotter.plots / final.name)
+
     def _note(self, path: Path) -> None:
         """Book what stands here now: complete when it was complete before."""
         key = (path.name, self.book.digests.of(path))
