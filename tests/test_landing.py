@@ -106,7 +106,11 @@ def test_a_slow_drive_is_not_a_silent_plotter(nas: SmallNas) -> None:
     with Caller(nas.script) as caller:
         caller.ask(OFFER, Holds)
         ready = caller.ask(Send("t", 0, ""), Ready)
-        netcat = next(pid for pid in pids() if socket_inodes(pid) & listening_inodes(ready.port))
+        # Other sockets come and go meanwhile: one reading of the kernel's table may miss one.
+        netcat = wait_for(
+            lambda: next((pid for pid in pids() if socket_inodes(pid) & listening_inodes(ready.port)), 0),
+            "netcat",
+        )
         with socket.create_connection((ready.address, ready.port), 5) as link:
             os.kill(netcat, signal.SIGSTOP)  # as if its drive took nothing
             link.sendall(DATA[:100_000])
