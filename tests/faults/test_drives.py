@@ -87,6 +87,8 @@ def test_a_drive_fails_under_a_plot(farm: Farm, row: Row, fs: str, hurt: str) ->
     plot = onway.plot(farm, row, size=SIZE)
     run = onway.begin(farm, first, plot)
     HURTS[hurt](first)
+    if hurt == "lazily unmounted":
+        farm.nas.admin("chown", f"{NAS_UID}:{NAS_UID}", first.mount)
     code = onway.end(farm, row, run)
     assert code == 1
     through(farm, row, plot, second)
@@ -275,6 +277,9 @@ def test_a_drive_that_is_not_mounted_is_never_written(farm: Farm, row: Row) -> N
     first, second = two(farm)
     plot = onway.plot(farm, row, size=MIB)
     first.remove()
+    farm.nas.admin(
+        "chown", f"{NAS_UID}:{NAS_UID}", first.mount
+    )  # nobody's right would keep it from being written
     row.code(farm.run_plotter().returncode)
     through(farm, row, plot, second)
     row.happened("the next drive takes it; nothing is written below the bare mount point")

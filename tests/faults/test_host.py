@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,8 +248,13 @@ def test_both_clocks_jump_in_mid_stream(farm: Farm, row: Row) -> None:
             lambda at=share * 8 * MIB: partial.exists() and partial.stat().st_size > at,  # type: ignore[misc]
             f"a part to arrive\n{farm.logs()}",
         )
+        # While nothing moves, so that whoever asked the wall clock how long that has been would give up.
+        run.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
         clocks["plotter"].set(-days * DAY_S)
         clocks["nas"].set(days * DAY_S)
+        wait_for(lambda at=stopped: time.monotonic() - at > 1.5, "a while without a byte")  # type: ignore[misc]
+        run.signal(signal.SIGCONT)
     row.recovering()
     assert onway.end(farm, row, run) == 0
     row.recovered()
