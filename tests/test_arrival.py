@@ -11,7 +11,9 @@ import pytest
 from rig.waits import wait_for
 from smallnas import PIECE, Caller, SmallNas, offer, pieces_of, sent, sidecar_header
 
+from drive_manager.place import drive_lock
 from manager_core import digest
+from manager_core.locks import Lock
 from manager_core.wire import (
     Check,
     Checked,
@@ -184,6 +186,19 @@ def test_a_drive_that_was_exchanged_in_flight_gets_no_plot(nas: SmallNas) -> Non
     assert not (nas.base / "drives" / "away" / NAME).exists()
 
 
+def test_what_somebody_adds_in_flight_is_not_published(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        tmp = nas.drives[0] / f"{NAME}.tmp"
+        wait_for(lambda: tmp.stat().st_size == len(DATA), "all of it")
+        with tmp.open("ab") as file:
+            file.write(b"x")
+        refused = caller.ask(sent(DATA, OFFER), Refused)
+        assert (refused.code, "has not the size that was offered" in refused.why) == ("failed", True)
+    assert NAME not in nas.names()
+
+
 @pytest.mark.parametrize("how", ["a final file", "another .tmp"])
 def test_what_appears_in_flight_is_not_overwritten(nas: SmallNas, how: str) -> None:
     with Caller(nas.script) as caller:
@@ -226,3 +241,15 @@ def test_parts_on_other_drives_go_when_it_is_whole_on_one(tmp_path: Path) -> Non
         deliver(caller)
         caller.ask(Check("c"), Checked)
     assert nas.names() == [NAME]
+
+
+def test_parts_on_a_drive_that_is_being_written_stay(tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path, drives=2)
+    other = nas.drives[1]
+    (other / f"{NAME}.tmp").write_bytes(b"x")
+    header = sidecar_header(NAME, len(DATA), (other / f"{NAME}.tmp").stat().st_ino)
+    (other / f"{NAME}.pieces.tmp").write_text(header)
+    with Lock(drive_lock(nas.state, str(other))), Caller(nas.script) as caller:
+        assert deliver(caller).drive == str(nas.drives[0])
+        caller.ask(Check("c"), Checked)
+        assert nas.names() == [NAME, f"{NAME}.pieces.tmp", f"{NAME}.tmp"]

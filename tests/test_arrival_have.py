@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rig.drives import Drive, PowerSwitch
+from rig.waits import wait_for
 from smallnas import Caller, SmallNas, offer, pieces_of, sent, sidecar_header
 
+from drive_manager.state import plot_lock
 from manager_core import digest
+from manager_core.locks import Lock
 from manager_core.wire import Check, Checked, Differs, Done, Have, Holds, Kept, Offer, Refused
 
 DATA = os.urandom(1_000_000)
@@ -48,6 +54,70 @@ def test_have_says_what_is_on_the_drive_not_what_was_written(nas: SmallNas) -> N
         file.write(bytes([DATA[0] ^ 1]))
     with Caller(nas.script) as caller:
         assert caller.ask(OFFER, Have).digest != WHOLE
+
+
+@pytest.fixture
+def drive(nas: SmallNas, tmp_path: Path) -> Iterator[Drive]:
+    """A real drive in place of the NAS's folder; on it the plot, not one byte of which need be written out yet."""
+    drive = Drive(tmp_path / "images/d1.img", nas.drives[0])
+    try:
+        (drive.folder / NAME).write_bytes(DATA)
+        yield drive
+    finally:
+        drive.end()
+
+
+@pytest.mark.root
+def test_have_is_read_from_the_drive_not_from_memory(nas: SmallNas, drive: Drive) -> None:
+    drive.rot(DATA)
+    assert (drive.folder / NAME).read_bytes() == DATA, "memory still has it"
+    with Caller(nas.script) as caller:
+        assert caller.ask(OFFER, Have).digest != WHOLE
+
+
+@pytest.mark.root
+def test_what_have_speaks_of_is_there_after_a_power_cut(nas: SmallNas, drive: Drive) -> None:
+    switch = PowerSwitch(drive)
+    with Caller(nas.script) as caller:
+        assert caller.ask(OFFER, Have).digest == WHOLE
+        switch.cut()
+    switch.release()
+    drive.remove()
+    drive.insert_elsewhere()  # a name space of another test may hold the dead one
+    assert (drive.folder / NAME).read_bytes() == DATA
+
+
+def is_reading(receiver: int, path: Path) -> bool:
+    """Whether a child of this process has the file open."""
+    for child in Path(f"/proc/{receiver}/task/{receiver}/children").read_text().split():
+        for link in Path(f"/proc/{child}/fd").glob("*"):
+            with suppress(OSError):
+                if link.readlink() == path:
+                    return True
+    return False
+
+
+MEANWHILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another drive is there": (
+        lambda path: (path.parent.rename(path.parents[2] / "away"), path.parent.mkdir()),
+        "is not the drive any more",
+    ),
+    "it shrinks": (lambda path: os.truncate(path, 5), "changed while it was read"),
+}
+
+
+@pytest.mark.parametrize(("change", "why"), MEANWHILE.values(), ids=MEANWHILE)
+def test_what_changes_while_it_is_read_again_proves_nothing(
+    nas: SmallNas, change: Callable[[Path], object], why: str
+) -> None:
+    path, size = nas.drives[0] / NAME, 1 << 30
+    os.truncate(path, size)  # takes a while to read, and no room
+    with Caller(nas.script) as caller:
+        caller.say(Offer("t", NAME, size, 1, "xxh3-128"))
+        wait_for(lambda: is_reading(caller.process.pid, path), "the reading to begin")
+        change(path)
+        refused = caller.hear(Refused)
+        assert (refused.code, why in refused.why) == ("failed", True)
 
 
 def test_a_conflict_is_remembered_until_one_side_changes(nas: SmallNas) -> None:
@@ -111,6 +181,11 @@ def test_a_rehearsal_beside_production_leaves_nothing(nas: SmallNas) -> None:
         caller.ask(sent(DATA, other), Kept)
     assert nas.names() == ["b.plot", NAME]
     assert not list(nas.settings.files.remote_transfer_is_active.iterdir())
+
+
+def test_a_rehearsal_takes_no_plots_lock(nas: SmallNas) -> None:
+    with Lock(plot_lock(nas.state, NAME)), Caller(nas.script) as caller:
+        caller.ask(rehearsal(), Holds)
 
 
 @pytest.mark.parametrize("message", [sent(b"x", rehearsal()), Done("r")])

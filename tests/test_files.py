@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rig.drives import Drive, PowerSwitch
 
 from manager_core import files
 
@@ -108,6 +110,26 @@ def test_a_writer_killed_at_any_instant_leaves_one_of_its_texts(tmp_path):
         assert len(set(lines)) == 1
     files.replace(path, "end")
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, "made\n"), ("before\n", "replaced\n"), ("before\n", None)]
+)
+def test_a_change_is_there_after_a_power_cut(
+    make_drive: Callable[..., Drive], before: str | None, after: str | None
+) -> None:
+    drive = make_drive()
+    path = drive.folder / "marks.json"
+    if before is not None:
+        files.replace(path, before)
+    switch = PowerSwitch(drive)
+    assert files.remove(path) if after is None else files.replace(path, after)
+    switch.cut()
+    switch.release()
+    drive.remove()
+    drive.insert_elsewhere()  # a name space of another test may hold the dead one
+    assert (path.read_text() if path.exists() else None) == after
 
 
 def test_json_goes_round(tmp_path):

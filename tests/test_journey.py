@@ -138,6 +138,9 @@ MEANWHILE: dict[str, tuple[str, str]] = {
         REPLACE.replace("new.rename", "os.utime(new, ns=(5, PLOT.stat().st_mtime_ns)); new.rename"),
         "changed while it was being sent"),
     "grown": ('def during():\n with PLOT.open("ab") as file: file.write(b"x")\n', "changed while it was being sent"),
+    "grown, same time": (
+        "def during():\n at = PLOT.stat().st_mtime_ns; os.truncate(PLOT, heard_size + 1); os.utime(PLOT, ns=(5, at))\n",
+        "changed while it was being sent"),
     "touched": ("def during(): os.utime(PLOT)\n", "changed while it was being sent"),
     "deleted": ("def during(): PLOT.unlink()\n", "changed while it was being sent"),
     "renamed": ('def during(): PLOT.rename(PLOT.with_name("b.plot"))\n', "changed while it was being sent"),
@@ -185,7 +188,7 @@ def test_a_mixture_gets_no_final_name(plot: Path, tmp_path: Path) -> None:
 def test_a_plot_that_changed_before_it_was_offered(plot: Path, tmp_path: Path) -> None:
     verdict, nas = examine(plot), SmallNas(tmp_path / "nas").target()
     os.utime(plot, ns=(5, 5))
-    with Session(nas, 20) as session, pytest.raises(SourceChanged, match="looked at again in the next run"):
+    with Session(nas, 20) as session, pytest.raises(SourceChanged, match="since it was found complete"):
         Journey(
             session, verdict, plotter(tmp_path, nas).transfer, Addresses("box", ()), lambda _: None
         ).travel()

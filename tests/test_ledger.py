@@ -158,6 +158,7 @@ def test_a_locked_ledger_is_waited_for_and_caught_up_with(
     assert not spool.exists()
     spool.write_bytes(kept)  # as after a crash between the ledger's commit and the spool's end
     arrive(ledger, "end.plot")
+    assert not spool.exists(), "what is in the ledger already does not keep it for ever"
     assert names(ledger) == ["after.plot", "before.plot", "during1.plot", "during2.plot", "end.plot"]
 
 

@@ -130,6 +130,12 @@ def test_another_offer_of_the_name_begins_anew(folder: int, tmp_path: Path, size
     partial.close()
 
 
+def test_another_size_begins_anew_though_the_held_pieces_are_the_same(folder: int) -> None:
+    begun(folder, bytes(1 << 20) * 64 + b"some", 2 * PIECE).close()
+    assert len(loaded(folder, 2 * PIECE)) == 1
+    assert loaded(folder, 2 * PIECE - 1) == []
+
+
 @pytest.mark.parametrize(
     "side", [None, b"", b"no json\n", b"{}\n", sidecar_header(NAME, 5000, 1).encode()[:-1]]
 )
@@ -198,7 +204,7 @@ def test_a_begun_plot_is_known_as_ours_after_a_power_cut(make_drive: Callable[..
         partial.close()
     switch.release()
     drive.remove()
-    drive.insert()
+    drive.insert_elsewhere()  # a name space of another test may hold the dead one
     with folder_open(drive.folder) as fd:
         assert loaded(fd) == [], "else it would be somebody's file, and in the way"
 

@@ -11,11 +11,11 @@ import pytest
 from smallnas import SmallNas, offer
 
 from drive_manager import place
-from drive_manager.apart import Link
+from drive_manager.apart import Child, Link, Quiet
 from drive_manager.drives import Drive
 from drive_manager.search import Found, Spot
 from drive_manager.voice import Refusal, Voice
-from manager_core.locks import is_free
+from manager_core.locks import Lock, is_free
 
 SIZE = 100
 
@@ -110,6 +110,23 @@ def test_a_drive_is_taken_for_one_plot_at_a_time(tmp_path: Path, voice: Voice) -
             pytest.fail("one at once")
     assert all(is_free(lock) for lock in locks)
     assert is_free(nas.state / "locks" / "choose.lock")
+
+
+def test_one_receiver_chooses_at_a_time(tmp_path: Path, voice: Voice) -> None:
+    nas = SmallNas(tmp_path)
+    mount = str(nas.drives[0])
+
+    def work(link: Link) -> None:
+        with place.taken(voice, of(nas), [mount], 1, SIZE, nas.settings) as taken:
+            link.send(taken.mount)
+
+    with Lock(nas.state / "locks" / "choose.lock"):
+        child = Child(work)
+        with pytest.raises(Quiet):
+            child.link.receive(1.0)
+        assert is_free(place.drive_lock(nas.state, mount))
+    assert child.link.receive(20) == mount
+    assert child.reap(20)
 
 
 def test_a_drive_that_cannot_be_opened_is_not_kept(tmp_path: Path, voice: Voice) -> None:
