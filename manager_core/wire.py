@@ -24,6 +24,7 @@ MAX_NUMBER = 1 << 63  # what any clock or drive counts in; more would not surviv
 
 TRANSFER = re.compile(r"[A-Za-z0-9-]{1,64}")
 DIGEST = re.compile(r"[0-9a-f]{32,64}")
+ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(?:%[A-Za-z0-9._-]{1,15})?")  # behind the % a link's name, as Linux has them
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -264,7 +265,7 @@ def _is_address(text: str) -> bool:
     from ipaddress import ip_address
 
     try:
-        return text == "" or bool(ip_address(text))
+        return text == "" or (ADDRESS.fullmatch(text) is not None and bool(ip_address(text)))
     except ValueError:
         return False
 

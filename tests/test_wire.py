@@ -78,6 +78,7 @@ def test_names_that_no_offer_may_have(name: object) -> None:
         ("OFFER", "transfer", "a b"), ("OFFER", "transfer", "x" * 65), ("OFFER", "transfer", "../x"),
         ("SEND", "offset", -1), ("SEND", "offset", (1 << 50) + 1),
         ("SEND", "address", "-e/bin/sh"), ("SEND", "address", "nas.example"), ("SEND", "address", "10.0.0.1 -e sh"),
+        ("SEND", "address", "fe80::1%a b"), ("SEND", "address", "fe80::1%" + "x" * 16),
         ("READY", "address", ""), ("READY", "address", "nas.example"), ("READY", "port", 0), ("READY", "port", 65536), ("DAMAGED", "piece", -1),
         ("HOLDS", "pieces", XXH3), ("HOLDS", "pieces", [1]), ("HOLDS", "pieces", ["xyz"]),
         ("HOLDS", "pieces", [XXH3.upper()]), ("SENT", "pieces", [XXH3 + "\n"]), ("SENT", "pieces", None),

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 FEW = 4000
 INPUTS, SECONDS = "fuzz inputs", "fuzz seconds"
-GROWTH_KB = 150_000
+GROWTH_KB = 200_000
 MANY = 3000
 
 settings.register_profile(
