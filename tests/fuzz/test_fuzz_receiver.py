@@ -92,7 +92,7 @@ def checked(nas: SmallNas, parts: Iterable[bytes], before: set[Path]) -> None:
 def test_whole_receivers(one_more: Count, nas: SmallNas) -> None:
     before = set(nas.base.rglob("*"))
 
-    @inputs.budget(0.006)
+    @inputs.budget(0.005)
     @given(inputs.sessions((*TALK, *TALK, *TALK, *MESSAGES), most=7))
     def session(lines: list[bytes]) -> None:
         one_more()

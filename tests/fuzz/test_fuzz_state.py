@@ -114,7 +114,7 @@ def test_runs_of_the_nas(one_more: Count, tmp_path: Path, caplog: pytest.LogCapt
     guarded.seed(REPORT, {"sent": "2026-01-01"})
     guarded.seed(SAID, {"0123456789abcdef": 1.0})
 
-    @inputs.budget(0.03)
+    @inputs.budget(0.012)
     @given(spoiled(guarded.known))
     def run(file: tuple[str, bytes]) -> None:
         one_more()
@@ -164,7 +164,7 @@ def test_runs_of_the_plotter(one_more: Count, tmp_path: Path, caplog: pytest.Log
         guarded.seed(WATCH, {"at": 1.0})
     logging.getLogger("plot_manager").setLevel(logging.INFO)
 
-    @inputs.budget(0.02)
+    @inputs.budget(0.01)
     @given(spoiled(guarded.known))
     def run(file: tuple[str, bytes]) -> None:
         one_more()
