@@ -78,6 +78,7 @@ class SoakFarm(Farm):
     def __init__(self, base: Path, *, decide: Decide, plotter_ini: Ini, nas_ini: Ini, netcat: str) -> None:
         self._socket: Path | None = None
         self.second: Plotter | None = None
+        self.between_all: Between | None = None
         super().__init__(base, netcat=netcat, plotter_ini=plotter_ini, nas_ini=nas_ini)
         try:
             self.first = Plotter(self.plotter, self.plotter_home, self.plots)
@@ -86,8 +87,7 @@ class SoakFarm(Farm):
                 self.mount_drive(number, kind, size)
             self._socket = self.nas.home / "between.sock"
             self.authorize(self._socket)
-            self.between_all = Between(self.nas_home / "between.sock", decide)
-            self.between_all.__enter__()
+            self.between_all = Between(self.nas_home / "between.sock", decide).__enter__()
         except BaseException:
             super().end()
             raise
@@ -170,9 +170,10 @@ class SoakFarm(Farm):
             with suppress(Exception):  # it may be gone already
                 drive.remove(lazily=True)
         super().end()
-        ending = threading.Thread(target=self.between_all.__exit__, args=(None, None, None), daemon=True)
-        ending.start()
-        ending.join(timeout=10)
+        if self.between_all is not None:
+            ending = threading.Thread(target=self.between_all.__exit__, args=(None, None, None), daemon=True)
+            ending.start()
+            ending.join(timeout=10)
 
 
 def _text(path: Path) -> str:

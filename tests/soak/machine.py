@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -71,28 +72,29 @@ class Soak(RuleBasedStateMachine):
         digest=st.sampled_from(("xxh3-128", "blake3")),
         netcat=st.sampled_from(FLAVOURS),
         sizes=st.lists(KIB, min_size=3, max_size=3),
-        seed=st.integers(0, 1 << 32),
     )
-    def begin(
-        self, drives: int, strategy: str, digest: str, netcat: str, sizes: list[int], seed: int
-    ) -> None:
+    def begin(self, drives: int, strategy: str, digest: str, netcat: str, sizes: list[int]) -> None:
         """A new farm with three plots that wait."""
         if self.dry or self.session.dry_run:
             return
-        kinds = {"active_drives": drives, "strategy": strategy}
-        nas = {**BRISK_NAS, "drives": {**BRISK_NAS["drives"], **kinds}}
         self.session.says(f"begin: active_drives {drives}, {strategy}, {digest}, {netcat}")
+        try:
+            self._begin({"active_drives": drives, "strategy": strategy}, digest, netcat)
+            for number, size in enumerate(sizes):
+                self.world.new_plot(self.world.plotter(number), "v1", number, size)
+            self.world.tick()
+        except Exception as error:
+            self.session.found(error, traceback.format_exc(), None)
+            raise RoundOver from error
+
+    def _begin(self, choice: dict[str, object], digest: str, netcat: str) -> None:
         self.world = World(
             self.session.folder(),
             self.session.tally,
-            seed=seed,
             netcat=netcat,
-            nas_ini=nas,
+            nas_ini={**BRISK_NAS, "drives": {**BRISK_NAS["drives"], **choice}},
             plotter_ini={**BRISK, "transfer": {**BRISK["transfer"], "digest": digest}},
         )
-        for number, size in enumerate(sizes):
-            self.world.new_plot(self.world.plotter(number), "v1", number, size)
-        self.world.tick()
 
     # --- plots and runs
 
@@ -255,7 +257,7 @@ class Soak(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         try:
-            if not self.session.failed:
+            if not self.session.failed and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 self.session.finish(self.world, healing.heal, healing.finish)
         finally:
             self.world.end()

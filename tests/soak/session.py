@@ -78,9 +78,9 @@ class Session:
 
     def judge_go_between(self, world: World) -> None:
         """What failed in the test's own go-between is a fault of the test."""
-        if world.farm.between_all.errors:
-            error = world.farm.between_all.errors.pop()
-            raise error
+        between = world.farm.between_all
+        if between is not None and between.errors:
+            raise between.errors.pop()
 
     def finish(self, world: World, heal: Callable[[World], None], finish: Callable[[World], int]) -> None:
         """The end of a round without a finding so far."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,12 +39,11 @@ def pick(things: list[T], dice: int) -> T | None:
 class World:
     """One sequence: farm, plots, what is hurt at the moment, what the go-between is to do."""
 
-    def __init__(self, base: Path, tally: Tally, *, seed: int, **options: object) -> None:
+    def __init__(self, base: Path, tally: Tally, **options: object) -> None:
         self.tally, self.book = tally, Book()
         self.plan: Callable[[Moment], str | None] | None = None
         self.farm = SoakFarm(base, decide=self._decide, **options)  # type: ignore[arg-type]
         self.drives = dict.fromkeys(range(len(self.farm.drives)), "in")
-        self.random = random.Random(seed)
         self.helpers: list[Run] = []  # strangers, meddlers, writers: ours to end
         self.orphans: set[str] = set()  # names whose partials nobody will ask for again
         self.ports = 30000
