@@ -114,7 +114,7 @@ def config_step(path: Path, text: str, answers: Iterable[str]) -> Step:
     """The step that writes a new configuration."""
 
     def do() -> None:
-        files.replace(path, text, 0o644)
+        files.replace(path, text)  # for this user only: passwords may come into it
 
     record = {"file": str(path), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     return Step(f"write {path} with {'; '.join(answers)}", record, do)

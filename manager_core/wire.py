@@ -24,7 +24,7 @@ MAX_NUMBER = 1 << 63  # what any clock or drive counts in; more would not surviv
 
 TRANSFER = re.compile(r"[A-Za-z0-9-]{1,64}")
 DIGEST = re.compile(r"[0-9a-f]{32,64}")
-ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(?:%[A-Za-z0-9._-]{1,15})?")  # behind the % a link's name, as Linux has them
+ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(?:%[A-Za-z0-9._-]{1,15})?")  # after the % a link's name
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 

@@ -190,6 +190,12 @@ def test_the_configuration_says_what_was_answered(plain, side):
     config = plain.home / f".config/plot_manager/{side}.ini"
     live = [line for line in config.read_text().splitlines() if line and line[0] not in "#["]
     assert len(live) <= 4
+    folder = plain.home / "plot_manager"
+    assert [oct(path.stat().st_mode & 0o7777) for path in (config, config.parent, folder)] == [
+        "0o600",
+        "0o700",
+        "0o700",
+    ]
     if side == "plot_manager":
         loaded = plot_manager.settings.load(config, environ={"HOME": str(plain.home)})
         assert loaded.plots.folders == (Path("/mnt/ssd raid"), Path("/mnt/b"))
