@@ -405,3 +405,30 @@ def third_total(drive: Drive) -> int:
     """The size of a drive's file system."""
     room = os.statvfs(drive.mount)
     return room.f_blocks * room.f_frsize
+
+
+def test_what_was_opened_is_what_mountinfo_names_before_and_behind(tmp_path: Path) -> None:
+    """A drive that is exchanged, or covered by another, between the reading of mountinfo and the opening."""
+    place = tmp_path / "drive1"
+    place.mkdir()
+    settings = Drives(mount_points=(str(place),))
+    facts = place.stat().st_dev
+    own = f"{os.major(facts)}:{os.minor(facts)}"
+    before = mounts.read(mountinfo(tmp_path, line(str(place), own)))[0]
+    for make in (True, False):
+        opened = guard.open_drive(
+            settings, str(place), make=make, mountinfo=mountinfo(tmp_path, line(str(place), own))
+        )
+        os.close(opened)
+        with pytest.raises(DriveGone, match="does not lead to /dev/sda1; something else is mounted over it"):
+            guard.open_drive(
+                settings, str(place), make=make, mountinfo=mountinfo(tmp_path, line(str(place), "8:99"))
+            )
+    with pytest.raises(DriveGone, match="something else is mounted over it"):
+        guard.open_drive(
+            settings, str(place), expected=before, mountinfo=mountinfo(tmp_path, line(str(place), "8:99"))
+        )
+    with pytest.raises(DriveGone, match="is not mounted"):
+        guard.open_drive(
+            settings, str(place), expected=before, mountinfo=mountinfo(tmp_path, line("/elsewhere", own))
+        )
