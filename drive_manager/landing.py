@@ -165,7 +165,7 @@ class Landing:
         except AlreadyThere as error:
             raise Refusal("conflict", f"{mount}: {error}") from error
         self._still_there()
-        kept = Kept(self._offer.transfer, size, whole, mount)
+        kept = Kept(self._offer.transfer, size, whole, mount, self._offer.name, self._offer.rehearsal)
         self._voice.say(kept)
         seconds = time.monotonic() - self._began
         log.info("%s from %s: %s bytes on %s in %.1f s (%.1f MB/s)%s", self._offer.name, self._plotter,

@@ -158,11 +158,16 @@ class Damaged(Message):
 
 @dataclass(frozen=True)
 class Kept(Message):
-    """NAS: every byte is on the drive, digested, fsynced, under its final name."""
+    """NAS: every byte is on the drive, digested, fsynced, under its final name.
+
+    `name` and `rehearsal` are those of the OFFER as it arrived.
+    """
 
     size: int
     digest: str
     drive: str
+    name: str = ""
+    rehearsal: bool = False
 
 
 @dataclass(frozen=True)

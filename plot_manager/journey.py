@@ -167,6 +167,9 @@ class Journey:
         own = digest.of_pieces(pieces, source.digest)
         if len(pieces) != digest.count(source.size) or (kept.size, kept.digest) != (source.size, own):
             raise NasUnreachable(f"KEPT speaks of another plot ({kept.size:,} bytes, digest {kept.digest})")
+        # Were the offer altered on its way, the NAS would keep these bytes elsewhere, or remove them after a rehearsal.
+        if kept.name not in ("", self.verdict.path.name) or (kept.rehearsal and not self.rehearsal):
+            raise NasUnreachable(f"KEPT is the answer to another offer ({kept.name})")
         self._delete(source)
         return Outcome(End.MOVED, kept.drive)
 

@@ -81,6 +81,10 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
         BEGIN + 'take(); hear(); say("KEPT", size=heard_size, digest="0" * 32, drive="d")', NasUnreachable),
     "kept with another size": (
         BEGIN + 'take(); hear(); say("KEPT", size=heard_size - 1, digest=RIGHT, drive="d")', NasUnreachable),
+    "kept for a rehearsal": (
+        BEGIN + f"take(); hear(); {RIGHT[:-1]}, rehearsal=True)", NasUnreachable),
+    "kept under another name": (
+        BEGIN + f"take(); hear(); {RIGHT[:-1]}, name='plot-k32-other.plot')", NasUnreachable),
     "have with another digest": (
         'size = heard["size"]; say("HAVE", size=size, digest="0" * 32, drive="d"); hear(); ' + AT_ONCE, NasUnreachable),
     "have with another size": (

@@ -31,6 +31,7 @@ MESSAGES = (
     wire.Sent("t-1", (XXH3,), ""),
     wire.Damaged("t-1", 0),
     wire.Kept("t-1", 5, BLAKE3, "/mnt/drive1"),
+    wire.Kept("t-1", 5, BLAKE3, "/mnt/drive1", NAME, rehearsal=True),
     wire.Working("t-1", "digesting", 1, 2),
     wire.Check("t-1"),
     wire.Checked("t-1", "0.1.0", "openbsd (/bin/nc)", "40000-40099", 1_616_179_801, ("/mnt/drive1",), ""),
