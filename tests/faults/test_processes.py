@@ -72,7 +72,10 @@ def _goes_on_from_what_is_held(farm: Farm, row: Row) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize(
+    "victim",
+    [pytest.param(victim, marks=pytest.mark.every_run if victim == "ssh" else ()) for victim in VICTIMS],
+)
 def test_killed_in_mid_stream(farm: Farm, row: Row, victim: str, number: signal.Signals) -> None:
     plot = streams.some_plot(farm, "large", SIZE)
     row.offered(farm, plot)

@@ -96,7 +96,7 @@ CHANGES = (
     _grow,
     _shrink,
     _shrink_by_a_byte,
-    _write,
+    pytest.param(_write, marks=pytest.mark.every_run),
     _write_what_was_sent,
     _touch,
     _replace,
