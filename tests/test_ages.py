@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +98,5 @@ def test_the_clock_goes_on() -> None:
     first, second = clock(), clock()
     assert first.boot == second.boot != ""
     assert 0 < first.at_s <= second.at_s
+    up_s = float(Path("/proc/uptime").read_text().split()[0])
+    assert second.at_s == pytest.approx(up_s, abs=1), "that of the machine, which nobody sets"

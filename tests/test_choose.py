@@ -148,3 +148,10 @@ def test_marks_move_with_the_drive(marks: dict[str, Mark], made: Drive, is_offli
     choice = chosen([made], offline=marks)
     assert bool(choice.active) is not is_offline
     assert ("offline since 2026-01-01 00:00: cable" in dict(choice.reasons)[made.mount]) is is_offline
+
+
+def test_what_a_plot_in_flight_will_need_is_no_room_on_another_folder_of_its_device() -> None:
+    one = drive(1, K32, flying=K32)
+    other = replace(drive(2, K32), device=one.device)
+    choice = chosen([one, other])
+    assert (choice.active, choice.outcome) == ((), Outcome.FULL)

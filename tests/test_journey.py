@@ -13,6 +13,7 @@ from smallnas import SmallNas, lying_nas, pieces_of, plotter
 from manager_core import digest
 from manager_core.errors import ManagerError
 from manager_core.plots import State, examine
+from manager_core.talk import TalkSilent
 from manager_core.wire import Refused
 from plot_manager.addresses import Addresses
 from plot_manager.errors import NasUnreachable, PlotterError, SourceChanged, StreamBroken
@@ -104,7 +105,7 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
     "of another transfer": (
         BEGIN + 'take(); hear(); heard["transfer"] = "other"; say("KEPT", size=heard_size, digest=RIGHT, drive="d")',
         ManagerError),
-    "silence": ("time.sleep(2)", ManagerError),
+    "silence": ("sys.stdin.read()", TalkSilent),
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from drive_manager.landing import first_difference
 from drive_manager.netcat import is_backed_up, listening_inodes, socket_inodes
 from drive_manager.partial import Partial
 from manager_core import digest
-from manager_core.wire import Holds, Kept, Ready, Refused, Send
+from manager_core.wire import Holds, Kept, Ready, Refused, Send, Working
 from plot_manager.round import Round
 
 DATA = os.urandom(3_000_000)
@@ -35,6 +35,12 @@ def nas(tmp_path: Path) -> SmallNas:
 
 def pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def listener(port: int) -> int:
+    """The process that listens on a port; 0 when none is found."""
+    inodes = listening_inodes(port)
+    return next((pid for pid in pids() if socket_inodes(pid) & inodes), 0)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +113,14 @@ def test_a_slow_drive_is_not_a_silent_plotter(nas: SmallNas) -> None:
         caller.ask(OFFER, Holds)
         ready = caller.ask(Send("t", 0, ""), Ready)
         # Other sockets come and go meanwhile: one reading of the kernel's table may miss one.
-        netcat = wait_for(
-            lambda: next((pid for pid in pids() if socket_inodes(pid) & listening_inodes(ready.port)), 0),
-            "netcat",
-        )
+        netcat = wait_for(lambda: listener(ready.port), "netcat")
         with socket.create_connection((ready.address, ready.port), 5) as link:
             os.kill(netcat, signal.SIGSTOP)  # as if its drive took nothing
             link.sendall(DATA[:100_000])
             wait_for(lambda: is_backed_up(ready.port, netcat), "bytes that netcat does not take")
             stopped = time.monotonic()
-            wait_for(lambda: time.monotonic() - stopped > 7, "twice idle_timeout_s to pass")
+            assert caller.hear(Working).step == "writing to the drive"
+            assert time.monotonic() - stopped > 7, "twice idle_timeout_s has passed"
             os.kill(netcat, signal.SIGCONT)
             link.sendall(DATA[100_000:])
         caller.say(sent(DATA, OFFER))

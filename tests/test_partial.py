@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import resource
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rig import parts
 from rig.drives import Drive, PowerSwitch
 from smallnas import PIECE, folder_open, pieces_of, sidecar_header
 
+from drive_manager.apart import Child, Link
 from drive_manager.errors import DriveFault
 from drive_manager.partial import AlreadyThere, InTheWay, Partial, read_sidecar, rename_new
 
@@ -349,3 +354,100 @@ def test_destroy_leaves_others_alone(folder: int, tmp_path: Path) -> None:
     partial.destroy()
     partial.destroy()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.plot.tmp", NAME]
+
+
+@pytest.mark.parametrize("how", ["no sidecar", "another .tmp"])
+def test_a_part_that_is_not_ours_is_not_destroyed(folder: int, tmp_path: Path, how: str) -> None:
+    begun(folder).close()
+    if how == "no sidecar":
+        (tmp_path / SIDE).unlink()
+    else:
+        CHANGES["replaced"](tmp_path / TMP)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert not Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.root
+def test_what_makes_it_ours_is_destroyed_last(make_drive: Callable[..., Drive]) -> None:
+    drive = make_drive()
+    with folder_open(drive.folder) as fd:
+        begun(fd).close()
+        subprocess.run(["chattr", "+i", drive.folder / TMP], check=True)
+        try:
+            with pytest.raises(PermissionError):
+                Partial(fd, NAME, len(DATA), "xxh3-128").destroy()
+        finally:
+            subprocess.run(["chattr", "-i", drive.folder / TMP], check=True)
+        assert loaded(fd) == list(WHOLE), "it goes on, or goes the next time"
+
+
+def where_nothing_more_can_be_written(folder: int, keep: int) -> object:
+    """How `prepare` of a begun plot ends in a process whose writes all fail; files can still be cut."""
+
+    def work(link: Link) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        partial = Partial(folder, NAME, 2 * PIECE, "xxh3-128")
+        partial.load()
+        try:
+            partial.prepare(keep)
+        except OSError as error:
+            link.send(error.strerror)
+        link.send("done")
+
+    child = Child(work)
+    answer = child.link.receive(20)
+    child.end(10)
+    return answer
+
+
+def test_a_sidecar_is_cut_without_being_written_anew(folder: int) -> None:
+    begun(folder, bytes(1 << 20) * 128).close()
+    where_nothing_more_can_be_written(folder, 1)
+    assert len(loaded(folder, 2 * PIECE)) == 1
+
+
+def test_a_plot_that_begins_anew_is_empty_before_its_sidecar_is(folder: int, tmp_path: Path) -> None:
+    """Killed between the two, the next run finds nothing that could be somebody's."""
+    begun(folder).close()
+    assert where_nothing_more_can_be_written(folder, 0) == "File too large"
+    assert (tmp_path / TMP).stat().st_size == 0
+    assert loaded(folder) == []
+
+
+def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        parts.missing("the number of renameat2 is that of x86_64")
+    (tmp_path / "old").write_bytes(b"new content")
+    (tmp_path / NAME).write_bytes(b"there first")
+
+    def work(link: Link) -> None:
+        refuse(316, errno.EINVAL)  # renameat2, as where the file system knows no RENAME_NOREPLACE
+        try:
+            rename_new(folder, "old", NAME)
+        except AlreadyThere:
+            link.send("there already")
+        rename_new(folder, "old", "b.plot")
+        link.send("renamed")
+
+    child = Child(work)
+    assert [child.link.receive(20), child.link.receive(20)] == ["there already", "renamed"]
+    assert child.reap(10)
+    assert (tmp_path / NAME).read_bytes() == b"there first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.plot", NAME]
+
+
+def refuse(number: int, code: int) -> None:
+    """From now on the kernel answers this process's calls of one number with an error (seccomp(2), filter)."""
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    steps = (
+        (load, 0, 0, 0),
+        (equal, 0, 1, number),
+        (answer, 0, 0, 0x50000 | code),
+        (answer, 0, 0, 0x7FFF0000),
+    )
+    code_of = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code_of))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS"
+    assert libc.prctl(22, 2, program) == 0, "PR_SET_SECCOMP"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +142,26 @@ def test_without_readable_marks_no_drive_is_chosen(nas: SmallNas, ends: tuple[Li
 def test_a_drive_that_is_gone_is_passed_over(nas: SmallNas, ends: tuple[Link, Link]) -> None:
     nas.drives[0].rmdir()
     assert [spot.drive.mount for spot in looked(nas, ends, 0, 1).spots] == [str(nas.drives[1])]
+
+
+def test_what_is_kept_free_is_no_room(tmp_path: Path, ends: tuple[Link, Link]) -> None:
+    reserve = 1 << 30
+    plain, less = (
+        SmallNas(tmp_path / "a"),
+        SmallNas(tmp_path / "b", ini={"drives": {"reserve": str(reserve)}}),
+    )
+    rooms = [looked(nas, ends, 0).spots[0].room for nas in (plain, less)]
+    kept_free = less.settings.drives.reserve - plain.settings.drives.reserve
+    assert rooms[0] - rooms[1] == pytest.approx(kept_free, abs=1 << 27)
+    assert kept_free > 1 << 28
+
+
+@pytest.mark.root
+def test_a_drive_that_cannot_be_written_is_not_used(nas: SmallNas, ends: tuple[Link, Link]) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", nas.drives[0]], check=True)
+    try:
+        found = looked(nas, ends, 0, 1)
+    finally:
+        subprocess.run(["umount", nas.drives[0]], check=True)
+    assert [spot.drive.mount for spot in found.spots] == [str(nas.drives[1])]
+    assert "cannot be written by this user" in found.unusable[0]

@@ -131,6 +131,26 @@ def test_the_nas_says_something_meanwhile(plot: Path, nas: Nas) -> None:
 
 
 @pytest.mark.parametrize("nas", [0], indirect=True)
+def test_a_nas_that_is_at_it_is_not_silent(plot: Path, nas: Nas) -> None:
+    """Its drive takes nothing for longer than this side would be ready to wait; it says so all the time."""
+    began, over = time.monotonic(), threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.2):
+            nas.say(Working("t", "writing to the drive", 1, 2))
+            if time.monotonic() - began > 2.5:
+                nas.say(Refused("t", "failed", "drive /mnt/d1 hangs"))
+                return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    streamed = sent_by(plot, nas, idle_timeout_s=1.0)
+    over.set()
+    thread.join()
+    assert (streamed.broken, type(streamed.heard)) == ("", Refused)
+
+
+@pytest.mark.parametrize("nas", [0], indirect=True)
 def test_the_nas_ends_the_talk_meanwhile(plot: Path, nas: Nas) -> None:
     nas.hang_up()
     with pytest.raises(TalkOver):
