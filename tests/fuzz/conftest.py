@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-FEW = 4000
 INPUTS, SECONDS = "fuzz inputs", "fuzz seconds"
 GROWTH_KB = 200_000
 MANY = 3000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from manager_core import wire
 
-FEW = 4000
+FEW = 3000
 
 SHARE = int(os.environ.get("FUZZ_INPUTS", FEW))
 DEEP = 1200

@@ -109,7 +109,7 @@ def test_a_plotter_and_a_hostile_nas(
     nas.says(hello, [])
     alone = set(tmp_path.rglob("*"))
 
-    @inputs.budget(0.01)
+    @inputs.budget(0.006)
     @given(st.integers(0, 5), inputs.sessions((*talk, *talk, *MESSAGES), most=6))
     def run(rude: int, lines: list[bytes]) -> None:
         one_more()
