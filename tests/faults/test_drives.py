@@ -401,7 +401,6 @@ def test_a_drive_hangs_when_a_receiver_looks(make_farm: Farms, row: Row) -> None
     row.holds(farm)
 
 
-@pytest.mark.every_run
 def test_a_drive_hangs_under_a_plot(farm: Farm, row: Row) -> None:
     first, second = two(farm)
     plot = onway.plot(farm, row, size=SIZE)
