@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from rig import gobetween
-from rig.drives import MIB, Drive
+from rig.clock import Clock
+from rig.drives import MIB, Drive, PowerSwitch
 from rig.hosts import Host, connect
 from rig.sshd import Sshd, make_key
 from rig.watch import Watch
@@ -139,3 +140,45 @@ def test_a_slow_drive_takes_its_time(make_drive: Callable[..., Drive]) -> None:
         assert time.monotonic() - began > 1
     finally:
         drive.slow_down(0)
+
+
+@pytest.mark.parametrize("fs", ["ext4", "xfs"])
+def test_what_was_not_synced_goes_with_the_power(two: tuple[Host, Host], tmp_path: Path, fs: str) -> None:
+    # On a host of its own: one that starts meanwhile takes this machine's mounts along, and keeps them alive.
+    drive = Drive(tmp_path / "d.img", Path("/mnt/d"), fs=fs, size=320 * MIB, host=two[1])
+    safe, lost = drive.folder / "safe", drive.folder / "lost"
+    safe.write_bytes(b"x" * MIB)
+    os.sync()
+    lost.write_bytes(b"y" * MIB)
+    switch = PowerSwitch(drive)
+    switch.cut()
+    switch.release()
+    drive.remove()
+    drive.insert()
+    assert safe.read_bytes() == b"x" * MIB
+    assert not lost.exists() or lost.read_bytes() != b"y" * MIB
+
+
+def test_half_a_file_cannot_be_read_for_a_while(make_drive: Callable[..., Drive]) -> None:
+    drive = make_drive()
+    file = drive.folder / "file"
+    content = os.urandom(8 * MIB)
+    file.write_bytes(content)
+    with drive.unreadable(file):
+        with file.open("rb") as half:
+            assert half.read(3 * MIB) == content[: 3 * MIB]
+        with pytest.raises(OSError, match="Input/output error"):
+            file.read_bytes()
+    assert file.read_bytes() == content
+
+
+def test_a_clock_of_its_own(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "clock", tmp_path / "clock")
+    clock.set(-86400)
+    program = "import time; time.sleep(0.01); print(time.time(), time.monotonic())"
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=clock.env, capture_output=True, text=True, check=True
+    )
+    wall, steady = map(float, told.stdout.split())
+    assert wall == pytest.approx(time.time() - 86400, abs=60)
+    assert steady == pytest.approx(time.monotonic(), abs=60)
