@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from rig import meddler
+from rig import meddler, parts
 from rig.drives import MIB
 from rig.farm import PLOTTER_UID, Farm, Talked
 from rig.gobetween import TO_PLOTTER, Moment
@@ -241,6 +241,7 @@ def test_the_link_is_down_at_the_start(farm: Farm, row: Row) -> None:
 @contextmanager
 def _filtered(farm: Farm, where: str, how: str) -> Iterator[None]:
     """A packet filter on the NAS for new connections but ssh; skips where the kernel has none."""
+    parts.need("iptables")
     rule = ("INPUT", "-p", "tcp", "--syn", "-d", where, "!", "--dport", "22", "-j", how)
     done = farm.nas.run("iptables", "-A", *rule, as_root=True)
     if done.returncode:
