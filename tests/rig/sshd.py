@@ -101,6 +101,8 @@ class Sshd:
         """Send the listener a signal (SIGSTOP, say); nothing happens when it is gone already."""
         with suppress(ProcessLookupError, FileNotFoundError, IndexError):
             os.kill(self._listener(), number)
+            if number == signal.SIGCONT:  # the way in stops and goes on together with what it started
+                self._process.send_signal(number)
 
     def _listener(self) -> int:
         """Its pid; in a host `_process` is the way in, not sshd itself."""
