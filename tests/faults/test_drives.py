@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import realplots
-from rig.drives import MIB, Drive
+from rig.drives import MIB, Drive, PowerSwitch
 from rig.farm import DRIVES, FAST_NAS, NAS_UID, PLOTS, PLOTTER_UID, Farm
 from rig.hanging import Hanging
 from rig.waits import wait_for
@@ -330,10 +330,14 @@ def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Ro
     first, _ = two(farm)
     plot = onway.plot(farm, row, size=SIZE)
     run = onway.begin(farm, first, plot)
-    letter = first.device
+    letter, in_use = (
+        first.device,
+        PowerSwitch(first),
+    )  # the kernel keeps a letter as long as somebody has it open
     first.die()
     first.remove(lazily=True)
     first.insert_elsewhere()
+    in_use.release()
     assert first.device != letter
     onway.end(farm, row, run)
     row.recovering()
