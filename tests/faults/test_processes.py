@@ -113,10 +113,11 @@ def test_each_netcat_resumes(make_farm: Callable[..., Farm], row: Row, flavour: 
 def test_a_connection_shared_with_the_user_ends(farm: Farm, row: Row, how: str) -> None:
     """The product starts no ControlMaster; its ssh uses the one that the user keeps, by `ssh_options`."""
     farm.write_plotter_ini({"nas nas": {"ssh_options": f"-o ControlPath={MASTER}"}})
+    farm.plotter.path(MASTER).unlink(missing_ok=True)
     master = farm.plotter.spawn("ssh", "-M", "-N", "-o", "BatchMode=yes", "-S", MASTER, "nas@nas")
     try:
-        socket = farm.plotter.path(MASTER)
-        wait_for(socket.exists, "the user's connection")
+        check = ("ssh", "-S", MASTER, "-O", "check", "nas")
+        wait_for(lambda: farm.plotter.run(*check).returncode == 0, "the user's connection")
         plot = streams.some_plot(farm)
         row.offered(farm, plot)
         run = streams.on_its_way(farm, plot)
@@ -128,7 +129,7 @@ def test_a_connection_shared_with_the_user_ends(farm: Farm, row: Row, how: str) 
         row.ran(_ended(run))
         row.finishes(farm)
     finally:
-        master.popen.kill()
+        master.signal(signal.SIGKILL)
         master.wait()
         farm.write_plotter_ini()
 

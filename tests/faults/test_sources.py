@@ -233,6 +233,6 @@ def test_another_plot_of_this_name_is_there(farm: Farm, row: Row, size: int) -> 
     assert not again, "what is known to differ is not read a second time"
     row.holds(farm, stays=[plot])
     # A person decides: the other plot goes, and the next run finishes the job.
-    (farm.drives[0].folder / plot.name).unlink()
+    farm.arrived()[plot.name].unlink()
     row.offered(farm, plot)
     row.finishes(farm)
