@@ -63,11 +63,11 @@ def _ended(run: Run) -> Talked:
 
 
 def _goes_on_from_what_is_held(farm: Farm, row: Row) -> None:
-    """The next run sends only what was not held."""
+    """The next run sends only what was not held; a fifth more for headers, and for what TCP sends twice."""
     before = farm.plotter.bytes_sent()
     row.finishes(farm)
     again = farm.plotter.bytes_sent() - before
-    assert again < (SIZE - PIECE) * 1.05, f"{again:,} bytes sent again; a piece was held"
+    assert again < (SIZE - PIECE) * 1.2, f"{again:,} bytes sent again; a piece was held"
     row.happened(f"{again / MIB:,.0f} of {SIZE / MIB:,.0f} MiB sent again")
 
 
