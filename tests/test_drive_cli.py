@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from rig.drives import Drive
 from rig.hanging import Hanging
 from rig.sshd import free_port
 from rig.waits import wait_for
 
-from drive_manager import cli, state
+from drive_manager import cli, minute, state, sweep
+from drive_manager import settings as nas_settings
 from drive_manager.apart import alive
+from drive_manager.drives import PartialFacts
 from drive_manager.partial import Partial
 from drive_manager.place import drive_lock
 from manager_core.locks import Lock
@@ -217,6 +221,34 @@ def test_a_second_tick_exits_at_once(nas: Nas) -> None:
     assert "DEBUG Another run of drive_manager has been under way" in nas.log.splitlines()[-1]
 
 
+def test_a_run_that_holds_its_lock_for_long_is_a_warning(nas: Nas, caplog: pytest.LogCaptureFixture) -> None:
+    settings = nas_settings.load(nas.base / "nas.ini", environ={})
+    soon = replace(settings, health=replace(settings.health, run_limit_s=0.0))
+    with Lock(nas.state / "locks/run.lock"):
+        assert [minute.run(settings), minute.run(soon)] == [0, 0]
+    said = [each for each in caplog.records if "Another run" in each.getMessage()]
+    assert [each.levelname for each in said if each.levelno > logging.DEBUG] == ["WARNING"]
+
+
+@pytest.mark.root
+def test_a_drive_that_hangs_while_it_is_swept_is_left_alone(tmp_path: Path) -> None:
+    nas = Nas(tmp_path)
+    nas.drive(1)
+    nas.ini(look_timeout_s="1")
+    drive = Drive(tmp_path / "drive1.img", nas.drive(1))
+    try:
+        folder = drive.folder / "plot_manager_test"
+        _partial(folder, "x.plot")
+        with drive.frozen():
+            began = time.monotonic()
+            nas.tick()
+            assert time.monotonic() - began < 20
+            assert f"Removing {folder} has not ended; left alone" in nas.log
+        wait_for(lambda: not folder.exists(), "what had hung to go on")
+    finally:
+        drive.end()
+
+
 @pytest.mark.root
 def test_a_hanging_drive_costs_its_timeout_once_and_is_told_once(nas: Nas, tmp_path: Path) -> None:
     hanging = Hanging(tmp_path / "mnt/drive3")
@@ -340,6 +372,31 @@ def test_a_plot_that_goes_on_is_not_swept(nas: Nas) -> None:
     os.utime(nas.drive(1) / "old.plot.tmp", (1, 1))
     nas.tick()
     assert (nas.drive(1) / "old.plot.tmp").exists()
+
+
+def test_a_part_that_went_on_since_it_was_seen_is_not_swept(nas: Nas) -> None:
+    """Between a look and the sweep a transfer may have come and gone."""
+    folder = nas.drive(1)
+    _partial(folder, "old.plot")
+    settings = nas_settings.load(nas.base / "nas.ini", environ={})
+    seen = PartialFacts("old.plot", 1000, 1000, 0, (folder / "old.plot.tmp").stat().st_mtime)
+    sweep.partials(settings, [(str(folder), replace(seen, mtime_s=seen.mtime_s - 60))], ())
+    assert (folder / "old.plot.tmp").exists()
+    sweep.partials(settings, [(str(folder), seen)], ())
+    assert list(folder.iterdir()) == []
+
+
+def test_a_part_that_somebody_put_in_place_of_ours_is_not_swept(nas: Nas) -> None:
+    part = nas.drive(1) / "old.plot.tmp"
+    _partial(nas.drive(1), "old.plot")
+    seen = part.stat()
+    part.rename(nas.drive(1) / "aside")
+    part.write_bytes(b"somebody's only copy")
+    os.utime(part, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    nas.tick()
+    _let_pass(nas, 8, "old.plot")
+    nas.tick()
+    assert part.read_bytes() == b"somebody's only copy"
 
 
 REHEARSED: dict[str, tuple[tuple[str, ...], bool]] = {

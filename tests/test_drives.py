@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -298,6 +300,21 @@ def test_still_there(make_drive: Callable[..., Drive], hurt: str, fs: str) -> No
 
 
 @root
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_what_was_opened_is_the_drive_that_mountinfo_names(
+    make_drive: Callable[..., Drive], tmp_path: Path, when: str
+) -> None:
+    """Something may be mounted there, or go, between the reading of mountinfo and the opening."""
+    made = make_drive()
+    true = guard.entry(settings_for(made), str(made.mount))
+    other = mountinfo(tmp_path, line(str(made.mount), "253:77"))
+    with pytest.raises(DriveGone, match="something else is mounted over it"):
+        guard.open_drive(
+            settings_for(made), str(made.mount), expected=true if when == "behind" else None, mountinfo=other
+        )
+
+
+@root
 def test_read_only_drives_are_seen_but_not_opened_for_plots(make_drive: Callable[..., Drive]) -> None:
     made = make_drive()
     (made.mount / "plot-a.plot").touch()
@@ -376,6 +393,27 @@ def test_a_hanging_drive_stops_nothing(make_drive: Callable[..., Drive], hanging
     assert "dmesg" in after.drives[1].problem or "connected" in after.drives[1].problem
 
 
+def children() -> set[int]:
+    """The processes that were started by this one."""
+    lists = (path.read_text() for path in Path("/proc/self/task").glob("*/children"))
+    return {int(pid) for text in lists for pid in text.split()}
+
+
+@root
+def test_a_look_that_is_ended_costs_its_drive_only(
+    make_drive: Callable[..., Drive], hanging: Hanging
+) -> None:
+    settings = settings_for(make_drive("drive3"), file_systems=("ext4", "fuse"), look_timeout_s=20)
+    before, found = children(), []
+    thread = threading.Thread(target=lambda: found.append(look(settings, {})))
+    thread.start()
+    for pid in wait_for(lambda: children() - before, "the child that looks"):
+        os.kill(pid, signal.SIGKILL)
+    thread.join(10)
+    assert ["ended unexpectedly" in drive.problem for drive in found[0].drives] == [True, False]
+    assert [bool(drive.total) for drive in found[0].drives] == [False, True]
+
+
 @root
 def test_any_number_of_hanging_drives_costs_two_deadlines(
     make_drive: Callable[..., Drive], tmp_path: Path
@@ -432,3 +470,12 @@ def test_what_was_opened_is_what_mountinfo_names_before_and_behind(tmp_path: Pat
         guard.open_drive(
             settings, str(place), expected=before, mountinfo=mountinfo(tmp_path, line("/elsewhere", own))
         )
+
+
+def test_a_part_whose_sidecar_says_nothing_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "drive1").mkdir()
+    (tmp_path / "drive1/a.plot.tmp").write_bytes(b"x" * 100)
+    (tmp_path / "drive1/a.plot.pieces.tmp").write_text("somebody's notes")
+    settings = Drives(mount_points=(f"{tmp_path}/drive*",), mounted_only=False)
+    (seen,) = look(settings, {}).drives
+    assert (seen.problem, seen.partials) == ("", ())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rig.hanging import Hanging
 from rig.waits import wait_for
 from smallnas import Caller, SmallNas, offer, sent
 
@@ -228,3 +230,22 @@ def test_a_wrong_command_by_ssh_is_refused(nas: SmallNas, monkeypatch: pytest.Mo
         with pytest.raises(TalkOver):
             caller.talk.hear(20)
         assert caller.process.wait(20) == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("known", [True, False], ids=["known to the tick", "not known yet"])
+def test_a_drive_that_hangs_at_an_offer_is_left_alone(tmp_path: Path, known: bool) -> None:
+    options = {"mounted_only": "yes", "file_systems": "tmpfs, fuse", "look_timeout_s": "1"}
+    nas = SmallNas(tmp_path, ini={"drives": options})
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", nas.drives[0]], check=True)
+    hanging = Hanging(tmp_path / "drives/d2")
+    try:
+        nas.tick()
+        if not known:
+            (nas.state / "state.json").unlink()
+        with Caller(nas.script) as caller:
+            assert caller.ask(OFFER, Holds).drive == str(nas.drives[0])
+    finally:
+        hanging.end()
+        subprocess.run(["umount", "--lazy", nas.drives[0]], check=True)
+    assert log(nas).count(f"Drive {hanging.point} hangs") == (0 if known else 1)

@@ -7,7 +7,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from drive_manager import rules, rules_drive, rules_memory
+from drive_manager import health_cache, rules, rules_drive, rules_memory, senses
+from drive_manager import settings as nas_settings
+from drive_manager.drives import Drive
+from drive_manager.health_cache import Reading
+from drive_manager.identity import Identity
 from drive_manager.limits import HealthLimits
 from drive_manager.rules import DriveFacts, FarmFacts, Memory
 from drive_manager.rules_memory import rise, sampled
@@ -337,3 +341,20 @@ def test_the_memory_survives_and_an_unreadable_one_is_begun_anew(watch, tmp_path
 def test_a_lost_drive_is_told_with_what_else_it_is_known_by():
     (condition,) = rules_drive._presence(drive(missing=True, about="ST18, 18.0 TB, 95 plots"), HealthLimits())
     assert condition.text.endswith("look at its cable and dmesg (ST18, 18.0 TB, 95 plots)")
+
+
+def test_a_disk_that_was_read_as_failing_keeps_plots_from_its_drive(tmp_path):
+    """From the reading of an earlier run to what the choice is told."""
+    path = tmp_path / "nas.ini"
+    path.write_text(f"[drives]\nmount_points = /mnt/*\n[files]\nfolder = {tmp_path}\n")
+    settings = nas_settings.load(path, environ={})
+    settings.files.state_folder.mkdir(exist_ok=True)
+    disk = Identity("ZL2A", disk="sdzz")
+    bad = Health(
+        "ZL2A", "ST16", "ata", assessment="FAIL", read_at=START.isoformat(), facts_at=START.isoformat()
+    )
+    health_cache.keep(settings.files.state_folder, Reading({"ZL2A": bad}))
+    seen = Drive("/mnt/a", "8:1", "/dev/sdzz1", "ext4")
+    assert senses.sense(settings, [seen], {"/mnt/a": disk}, {}, {}).unfit == {
+        "/mnt/a": "SMART says that it is failing"
+    }

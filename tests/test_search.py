@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rig.drives import Drive
 from smallnas import SmallNas, offer, sidecar_header
 
 from drive_manager import marks, memory
@@ -165,3 +166,20 @@ def test_a_drive_that_cannot_be_written_is_not_used(nas: SmallNas, ends: tuple[L
         subprocess.run(["umount", nas.drives[0]], check=True)
     assert [spot.drive.mount for spot in found.spots] == [str(nas.drives[1])]
     assert "cannot be written by this user" in found.unusable[0]
+
+
+@pytest.mark.root
+def test_a_dead_drive_stops_no_search(tmp_path: Path, ends: tuple[Link, Link]) -> None:
+    nas = SmallNas(tmp_path, drives=2, ini={"drives": {"mounted_only": "yes"}})
+    dead = Drive(tmp_path / "images/d1.img", nas.drives[0], fs="xfs", size=320 << 20)
+    well = Drive(tmp_path / "images/d2.img", nas.drives[1])
+    try:
+        dead.die()
+        (well.folder / NAME).write_bytes(DATA)
+        found = looked(nas, ends, 0, 1)
+    finally:
+        dead.end()
+        well.end()
+    assert [spot.drive.mount for spot in found.spots] == [str(nas.drives[1])]
+    assert [final.mount for final in found.finals] == [str(nas.drives[1])]
+    assert "Input/output error" in found.unusable[0]

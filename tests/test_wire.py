@@ -173,3 +173,9 @@ def test_a_message_cut_or_changed_anywhere(message: Message, data: st.DataObject
     only_a_wire_error(bytes(line[:at]))
     line[at] = data.draw(st.integers(0, 255))
     only_a_wire_error(bytes(line))
+
+
+def test_a_line_longer_than_any_message_is_not_read() -> None:
+    line = b'{"verb": "CHECK", "transfer": "t", "more": "' + b"x" * wire.MAX_LINE_BYTES + b'"}'
+    with pytest.raises(WireError, match="longer than any message"):
+        decode(line)
