@@ -417,3 +417,23 @@ def test_a_reading_that_cannot_be_kept_is_used_all_the_same(rack, tmp_path, capl
 def test_the_clock_does_not_go_back():
     first = Clock.now()
     assert 0 <= first.age_s(Clock.now()) < 60
+
+
+def test_without_pysmart_that_is_said_once_and_for_each_drive(tmp_path):
+    (tmp_path / "pySMART").mkdir()
+    (tmp_path / "pySMART/__init__.py").write_text("raise ImportError('half an upgrade')\n")
+    code = (
+        "import logging, sys; from drive_manager import health\n"
+        "from drive_manager.identity import Identity; from drive_manager.limits import HealthLimits\n"
+        "logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format='%(message)s')\n"
+        "found = health.read([Identity('A', disk='sda'), Identity('B', disk='sdb')], HealthLimits())\n"
+        "print(*(f'{key} {one.state}' for key, one in found.items()), sep='\\n')\n"
+    )
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    (said, *drives) = done.stdout.splitlines()
+    assert "pySMART cannot be imported (half an upgrade); pip install pySMART" in said
+    assert drives == ["A no_tool", "B no_tool"]

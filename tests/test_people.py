@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from rig.people import MailServer, PingStub, PushbulletStub, SentryStub, Twilio, ended
 from smallnas import Caller, SmallNas, offer, pieces_of, sent
 
-from drive_manager import bookkeeping, marks, memory, settings
+from drive_manager import bookkeeping, marks, memory, minute, people, settings, tick
 from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
+from drive_manager.ran import Ran
 from manager_core import digest, notify
+from manager_core.alerts import Severity
+from manager_core.letters import Letter
 from manager_core.wire import Done, Have, Holds, Kept
 
 DATA = os.urandom(300_000)
@@ -201,3 +206,32 @@ def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> N
     bookkeeping.crashed(nas.settings, datetime.now().astimezone(), 1.0, ValueError("a fault of its own"))
     nas.ticks(1)
     assert any("failed" in subject for subject in subjects(mail)), subjects(mail)
+
+
+def test_a_fault_of_the_telling_itself_is_logged_and_stops_nothing(
+    nas: Nas, mail: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    nas.tell(mail.ini())
+    now = datetime.now(timezone.utc)
+    assert notify.post([None], nas.settings, nas.state, now) == {}  # type: ignore[list-item]
+    assert "could not be sent, by a fault of the program" in caplog.text
+    before, _, world = minute.observe(nas.settings)
+    decision = tick.decide(world, before, nas.settings.drives)
+    broken = replace(nas.settings, health=None)  # type: ignore[arg-type]
+    people.tell(Ran(broken, before, decision.memory, world, decision, now, 0.1), [])
+    assert "The disks' health: not done in this run, by a fault of the program" in caplog.text
+    assert "The daily report: not done" not in caplog.text
+
+
+def test_what_waits_is_for_this_user_only(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini())
+    mail.stop()
+    before = os.umask(0)
+    try:
+        letter = Letter("health", Severity.CRITICAL, "a drive fails", "serial numbers")
+        notify.post([letter], nas.settings, nas.state, datetime.now(timezone.utc))
+    finally:
+        os.umask(before)
+    box = nas.state / "outbox"
+    found = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in [box, *box.rglob("*")]}
+    assert found == {True: 0o700, False: 0o600}
