@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from rig.drives import Drive
+from rig.hanging import Hanging
 from rig.waits import wait_for
 
 import drive_manager
@@ -235,3 +236,18 @@ def test_a_dead_drive_is_not_said_to_be_well(make_drive: Callable[..., Drive], t
     assert "could not be brought to rest: Input/output error" in said
     assert PULL not in said
     wait_for(lambda: is_free(drive_lock(nas.state, str(drive.mount))), "the drive's lock", 5)
+
+
+@pytest.mark.root
+def test_a_drive_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    hanging = Hanging(tmp_path / "mnt/drive1")
+    try:
+        nas = Nas(tmp_path, f"{tmp_path}/mnt/drive*", mounted_only=True)
+        looks = "mounted_only = yes\nfile_systems = fuse\nlook_timeout_s = 1\n"
+        nas.ini.write_text(nas.ini.read_text().replace("mounted_only = yes\n", looks))
+        said = nas.run("offline", str(hanging.point), code=1)
+        assert "could not be brought to rest: it does not answer" in said
+        assert PULL not in said
+        assert is_free(drive_lock(nas.state, str(hanging.point))), "what hangs there does not keep the lock"
+    finally:
+        hanging.end()
