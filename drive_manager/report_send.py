@@ -15,8 +15,8 @@ from drive_manager.state import Memory
 from drive_manager.tick import World
 from manager_core import notify
 from manager_core.letters import Letter
-from manager_core.outbox import Standing
 from manager_core.program import DONE, FAILED
+from manager_core.standing import Standing
 
 log = logging.getLogger(__name__)
 

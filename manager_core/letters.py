@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +14,6 @@ from manager_core.words import counted
 
 log = logging.getLogger(__name__)
 
-SMS_LENGTH = 160
 _NAMED, _DRIVES = 4, 20  # so many drives are named in a subject, and shown in full
 # What one run's notices of an event are called when there are several: {n} of them, about {of} subjects.
 _SEVERAL = {
@@ -37,26 +35,6 @@ _KINDS = {
     "resolved": ("over", "Over"),
     "told": ("", "Happened"),
 }
-# In GSM 03.38 these take two of the 160 places; the back quote is not in it at all.
-_TWO_PLACES = frozenset("^{}\\[~]|")
-_PLAIN = str.maketrans(
-    {
-        "\u00b0": "",  # degree sign
-        "`": "'",
-        "\u2013": "-",
-        "\u2014": "-",
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-        "\u2192": "->",
-        "\u2265": ">=",
-        "\u2264": "<=",
-        "\u00d7": "x",
-        "\u00df": "ss",
-        "\u00b5": "u",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -134,18 +112,6 @@ def trial(program: str, host: str, now: datetime) -> Letter:
     notice = Notice("test", "told", Severity.WARNING, f"This is a test, asked for at {when(now)}.")
     text, html = render("alert", _facts(subject, [notice], host, now), f"{notice.text}\n")
     return Letter("test", Severity.WARNING, subject, text, html)
-
-
-def sms(letter: Letter) -> str:
-    """What of the letter fits one SMS: 160 places of plain ASCII, since one other character leaves only 70."""
-    plain = unicodedata.normalize("NFKD", letter.subject.translate(_PLAIN))
-    plain = one_line("".join(c for c in plain if not unicodedata.combining(c)))
-    plain = plain.encode("ascii", "replace").decode()
-    if _places(plain) <= SMS_LENGTH:
-        return plain
-    while _places(plain) > SMS_LENGTH - 3:
-        plain = plain[:-1]
-    return f"{plain.rstrip()}..."
 
 
 def one_line(text: str) -> str:
@@ -261,12 +227,10 @@ def _facts(subject: str, notices: Sequence[Notice], host: str, now: datetime) ->
         "now": when(now),
         "sections": [(title, some) for title, some in sections if some],
         "lasted": lasted,
-        "when": lambda moment: when(moment.astimezone(now.tzinfo)),  # kept moments have lost their zone's name
+        "when": lambda moment: when(
+            moment.astimezone(now.tzinfo)
+        ),  # kept moments have lost their zone's name
     }
-
-
-def _places(text: str) -> int:
-    return len(text) + sum(c in _TWO_PLACES for c in text)
 
 
 def render(template: str, facts: Mapping[str, object], plain: str) -> tuple[str, str]:

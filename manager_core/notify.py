@@ -21,6 +21,7 @@ from manager_core.deliver import probe as probe_one
 from manager_core.letters import Letter
 from manager_core.once import Told
 from manager_core.outbox import Box, Entry
+from manager_core.standing import Standing
 from manager_core.words import counted, waiting
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def probe(
     }
 
 
-def troubles(settings: Settings, state_folder: Path) -> dict[str, outbox.Standing]:
+def troubles(settings: Settings, state_folder: Path) -> dict[str, Standing]:
     """How each channel that is set up does, and how many messages wait for it."""
     return {name: Box(state_folder, name).standing() for name in set_up(settings)}
 
@@ -141,7 +142,7 @@ def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now
         loose = tuple(entry for entry in entries if entry.path is None)
         urgent = any(one.severity >= Severity.CRITICAL for one in mine)
         due = bool(box.due(now))
-        if loose or (due and (urgent or not box.resting(now))):
+        if loose or (due and (urgent or not box.tries.resting(now))):
             test = not due and all(entry.letter.event == TEST for entry in loose)
             posts.append(Post(name, box, settings, now, loose, test))
     if not posts:
@@ -186,18 +187,18 @@ def _note(one: Post, answer: object) -> str:
     if done.get("failed"):
         why = str(done["failed"])
         return why if one.test else _note_failure(one, why, float(done.get("after_s", 0.0)))
-    before = one.box.status()
+    before = one.box.tries.status()
     if before.tries:
         minutes = round(max(0.0, one.now.timestamp() - before.since) / 60)
         log.info("[%s] works again after %s", one.name, counted(minutes, "minute"))
-        one.box.works()
+        one.box.tries.works()
     if done.get("sent"):
         log.info("[%s] messages sent: %d", one.name, done["sent"])
     return "; ".join(f"{' '.join(who)}: {why}" for (_subject, why), who in refused.items())
 
 
 def _note_failure(one: Post, why: str, after_s: float) -> str:
-    status = one.box.failed(why, after_s, one.now)
+    status = one.box.tries.failed(why, after_s, one.now)
     again = counted(round((status.next_try - one.now.timestamp()) / 60), "minute")
     level = logging.WARNING if status.tries == 1 else logging.DEBUG
     log.log(level, "[%s] %s; %s, tried again in %s", one.name, why, waiting(one.box.waiting()), again)

@@ -11,6 +11,7 @@ import pytest
 from manager_core import letters
 from manager_core.alerts import EVENTS, Notice, Severity
 from manager_core.letters import Letter
+from manager_core.short import short
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 W, C = Severity.WARNING, Severity.CRITICAL
@@ -205,7 +206,7 @@ def test_a_change_among_several_drives_names_them_all():
     ],
 )
 def test_what_fits_an_sms(subject, text):
-    made = letters.sms(Letter("health", W, subject, ""))
+    made = short(subject)
     assert made == text
     assert made.isascii()
 

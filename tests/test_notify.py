@@ -20,6 +20,8 @@ from manager_core.alerts import EVENTS, Severity
 from manager_core.channels.settings import wants
 from manager_core.letters import Letter
 from manager_core.ping import Ping
+from manager_core.short import short
+from manager_core.standing import Standing, Status
 from manager_core.together import together
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -428,7 +430,7 @@ def test_the_subject_of_many_fits_an_sms():
     many = [letter(subject=f"nas01: drive /mnt/enclosure1/column2/drive{n} is warm") for n in range(9)]
     made = together(many, "nas01", NOW)
     assert made.subject.endswith("; and 7 more")
-    assert letters.sms(made) == made.subject
+    assert short(made.subject) == made.subject
     assert together([letter(), letter(subject="nas01 CRITICAL: x")], "nas01", NOW).subject.startswith(
         "nas01: 2 messages of the quiet hours: CRITICAL: x; drive"
     )
@@ -530,7 +532,7 @@ def test_the_end_of_a_trouble_is_said(house, mail):
     mail.start()
     house.flush(LATER)
     assert "[email] works again after 120 minutes" in house.caplog.text
-    assert notify.troubles(house.settings, house.state)["email"] == outbox.Standing(outbox.Status(), 0)
+    assert notify.troubles(house.settings, house.state)["email"] == Standing(Status(), 0)
 
 
 LATE = 4e9  # epoch seconds, far ahead
@@ -540,15 +542,15 @@ AT = words.moment(LATE)
 @pytest.mark.parametrize(
     ("standing", "said"),
     [
-        (outbox.Standing(outbox.Status(), 0), ""),
-        (outbox.Standing(outbox.Status(), 1), "1 message waits in the outbox, tried again with the next run"),
-        (outbox.Standing(outbox.Status(), 2, LATE), f"2 messages wait in the outbox, to be sent at {AT}"),
+        (Standing(Status(), 0), ""),
+        (Standing(Status(), 1), "1 message waits in the outbox, tried again with the next run"),
+        (Standing(Status(), 2, LATE), f"2 messages wait in the outbox, to be sent at {AT}"),
         (
-            outbox.Standing(outbox.Status(0.0, "535 no", 3, LATE), 1),
+            Standing(Status(0.0, "535 no", 3, LATE), 1),
             f"1 message waits in the outbox; it fails since {words.moment(0.0)}, tried again at {AT}: 535 no",
         ),
         (
-            outbox.Standing(outbox.Status(0.0, "535 no", 3, 1.0), 0),
+            Standing(Status(0.0, "535 no", 3, 1.0), 0),
             f"it fails since {words.moment(0.0)}, tried again with the next run: 535 no",
         ),
     ],

@@ -17,6 +17,7 @@ from manager_core.channels.settings import Sms
 from manager_core.channels.trouble import Refused, Trouble, network, seconds
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable, learn
+from manager_core.short import short
 
 AT_ONCE = False
 
@@ -61,7 +62,7 @@ class Texts:
         for number in recipients:
             with self._said():
                 self._client.messages.create(
-                    to=number, body=letters.sms(entry.letter), **{origin: self.settings.sender}
+                    to=number, body=short(entry.letter.subject), **{origin: self.settings.sender}
                 )
         return {}
 
