@@ -11,7 +11,8 @@ from drive_manager.search import Final
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
-from manager_core.wire import Differs, Done, Have, verb_of
+from manager_core.lines import verb_of
+from manager_core.wire import Differs, Done, Have
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from drive_manager.place import BUSY_RETRY_S, Place
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
-from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent, verb_of
+from manager_core.lines import verb_of
+from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from drive_manager import memory
 from drive_manager.apart import Child, Ended, Link
 from drive_manager.settings import Settings
 from drive_manager.voice import Step
+from manager_core.lines import decode, encode
 from manager_core.talk import Talk, TalkSilent
-from manager_core.wire import Done, Kept, Message, Offer, Refused, Working, decode, encode, plain
+from manager_core.wire import Done, Kept, Message, Offer, Refused, Working, plain
 
 log = logging.getLogger(__name__)
 

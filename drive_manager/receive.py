@@ -15,6 +15,7 @@ from drive_manager.passing import BUSY_RETRY_S, End, Passing
 from drive_manager.settings import Settings
 from manager_core import __version__
 from manager_core.digest import KINDS
+from manager_core.lines import verb_of
 from manager_core.locks import Lock
 from manager_core.plots import is_final_name
 from manager_core.talk import Talk, TalkOver, TalkSilent
@@ -29,7 +30,6 @@ from manager_core.wire import (
     WireError,
     Working,
     plain,
-    verb_of,
 )
 
 log = logging.getLogger(__name__)

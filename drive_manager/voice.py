@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from drive_manager.apart import Link, Quiet
 from drive_manager.errors import NasError
-from manager_core.wire import Message, Offer, Refused, decode, encode, plain
+from manager_core.lines import decode, encode
+from manager_core.wire import Message, Offer, Refused, plain
 
 STEP_EVERY_S = 0.5
 

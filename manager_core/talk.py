@@ -7,7 +7,8 @@ import select
 import time
 
 from manager_core.errors import ManagerError
-from manager_core.wire import MAX_LINE_BYTES, Message, WireError, decode, encode
+from manager_core.lines import decode, encode
+from manager_core.wire import MAX_LINE_BYTES, Message, WireError
 
 CHUNK_BYTES = 1 << 16
 WRITE_TIMEOUT_S = 60.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from manager_core import digest, writers
 from manager_core.files import sync_folder
+from manager_core.lines import verb_of
 from manager_core.plots import Facts, Verdict
 from manager_core.wire import (
     Damaged,
@@ -27,7 +28,6 @@ from manager_core.wire import (
     Send,
     Sent,
     Working,
-    verb_of,
 )
 from plot_manager.addresses import Addresses
 from plot_manager.errors import NasUnreachable, SourceChanged, StreamBroken
@@ -168,7 +168,7 @@ class Journey:
         if len(pieces) != digest.count(source.size) or (kept.size, kept.digest) != (source.size, own):
             raise NasUnreachable(f"KEPT speaks of another plot ({kept.size:,} bytes, digest {kept.digest})")
         # Were the offer altered on its way, the NAS would keep these bytes elsewhere, or remove them after a rehearsal.
-        if kept.name not in ("", self.verdict.path.name) or (kept.rehearsal and not self.rehearsal):
+        if (kept.name, kept.rehearsal) != (self.verdict.path.name, self.rehearsal):
             raise NasUnreachable(f"KEPT is the answer to another offer ({kept.name})")
         self._delete(source)
         return Outcome(End.MOVED, kept.drive)

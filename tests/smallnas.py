@@ -176,6 +176,8 @@ def hear():
     heard.update(json.loads(line))
     return json.loads(line)
 def say(verb, **fields):
+    if verb == "KEPT":
+        fields = {"name": heard["name"], "rehearsal": heard["rehearsal"], **fields}
     print(json.dumps({"verb": verb, "transfer": heard.get("transfer", ""), **fields}), flush=True)
 def take(during=None):
     """READY, then the bytes; `during` is called after the first of them."""

@@ -86,6 +86,8 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
         BEGIN + f"take(); hear(); {RIGHT[:-1]}, rehearsal=True)", NasUnreachable),
     "kept under another name": (
         BEGIN + f"take(); hear(); {RIGHT[:-1]}, name='plot-k32-other.plot')", NasUnreachable),
+    "kept without a name": (
+        BEGIN + f"take(); hear(); {RIGHT[:-1]}, name='')", NasUnreachable),
     "have with another digest": (
         'size = heard["size"]; say("HAVE", size=size, digest="0" * 32, drive="d"); hear(); ' + AT_ONCE, NasUnreachable),
     "have with another size": (

@@ -90,7 +90,13 @@ def test_questions(nas: SmallNas) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [Done("t"), Kept("t", 1, "0" * 32, "x"), Hello("", 2, "9"), Send("t", 0, ""), Holds("t", (), "x")],
+    [
+        Done("t"),
+        Kept("t", 1, "0" * 32, "x", NAME, rehearsal=False),
+        Hello("", 2, "9"),
+        Send("t", 0, ""),
+        Holds("t", (), "x"),
+    ],
 )
 def test_what_cannot_be_answered_out_of_turn(nas: SmallNas, message: Message) -> None:
     with Caller(nas.script) as caller:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from smallnas import PIECE, pieces_of
 
+from manager_core.lines import encode
 from manager_core.talk import Talk, TalkOver
-from manager_core.wire import Refused, Working, encode
+from manager_core.wire import Refused, Working
 from plot_manager.stream import Following, Source, Stream, Streamed
 
 DATA = os.urandom(1 << 20) * 65

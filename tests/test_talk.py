@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from manager_core.lines import encode
 from manager_core.talk import NOISE_BYTES, Talk, TalkOver, TalkSilent
-from manager_core.wire import MAX_LINE_BYTES, Check, Done, Hello, Sent, WireError, encode
+from manager_core.wire import MAX_LINE_BYTES, Check, Done, Hello, Sent, WireError
 
 HELLO = Hello("", 1, "0.1.0")
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager_core import wire
-from manager_core.wire import Message, WireError, decode, encode
+from manager_core.lines import VERBS, decode, encode
+from manager_core.wire import Message, WireError
 
 XXH3, BLAKE3 = "0123456789abcdef" * 2, "0123456789abcdef" * 4
 NAME = f"plot-k32-2021-03-19-18-50-{'ab' * 32}.plot"
@@ -30,7 +31,7 @@ MESSAGES = (
     wire.Ready("t-1", "10.0.0.2", 40000),
     wire.Sent("t-1", (XXH3,), ""),
     wire.Damaged("t-1", 0),
-    wire.Kept("t-1", 5, BLAKE3, "/mnt/drive1"),
+    wire.Kept("t-1", 5, BLAKE3, "/mnt/drive1", NAME, rehearsal=False),
     wire.Kept("t-1", 5, BLAKE3, "/mnt/drive1", NAME, rehearsal=True),
     wire.Working("t-1", "digesting", 1, 2),
     wire.Check("t-1"),
@@ -49,7 +50,7 @@ def test_there_and_back(message: Message) -> None:
 
 
 def test_every_message_is_tried_here() -> None:
-    assert {type(message) for message in MESSAGES} == set(wire.VERBS.values())
+    assert {type(message) for message in MESSAGES} == set(VERBS.values())
 
 
 def test_the_longest_sent_fits() -> None:
@@ -150,7 +151,7 @@ def only_a_wire_error(line: bytes) -> None:
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
 JSON = SCALARS | st.lists(SCALARS | st.just([]), max_size=3) | st.just({"a": [1]})
-FIELDS = sorted({field.name for kind in wire.VERBS.values() for field in dataclasses.fields(kind)})
+FIELDS = sorted({field.name for kind in VERBS.values() for field in dataclasses.fields(kind)})
 
 
 @settings(max_examples=1500, deadline=None)
@@ -160,7 +161,7 @@ def test_any_bytes(line: bytes) -> None:
 
 
 @settings(max_examples=2000, deadline=None)
-@given(st.sampled_from(sorted(wire.VERBS)), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8))
+@given(st.sampled_from(sorted(VERBS)), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8))
 def test_any_values_in_known_fields(verb: str, fields: dict[str, object]) -> None:
     only_a_wire_error(json.dumps({"transfer": "t", **fields, "verb": verb}).encode())
 

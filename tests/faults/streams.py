@@ -10,13 +10,39 @@ from pathlib import Path
 
 import realplots
 from rig.drives import MIB, Drive
-from rig.farm import Farm
+from rig.farm import Farm, Talked
+from rig.gobetween import TO_NAS, TO_PLOTTER
 from rig.hosts import Process, Run
 from rig.waits import wait_for
 
 PIECE = 64 * MIB
 BRISK = {"idle_timeout_s": "3", "connect_timeout_s": "3"}
 BRISK_NAS = {"receive": {"idle_timeout_s": "3", "drive_timeout_s": "10"}}
+
+
+# A plot's way once both sides have said HELLO, message by message.
+MESSAGES = (
+    (TO_NAS, "OFFER"),
+    (TO_PLOTTER, "HOLDS"),
+    (TO_NAS, "SEND"),
+    (TO_PLOTTER, "READY"),
+    (TO_NAS, "SENT"),
+    (TO_PLOTTER, "KEPT"),
+)
+
+
+def fresh(farm: Farm) -> Farm:
+    """The farm as the last test of a module leaves it, made ready for the next."""
+    farm.plotter.limit_rate("")
+    farm.settle()
+    farm.clear()
+    return farm
+
+
+def ended(run: Run) -> Talked:
+    """How a run ends."""
+    done = run.wait()
+    return Talked(done.returncode, done.stdout, done.stderr)
 
 
 def kill(processes: Callable[[], list[Process]], number: signal.Signals = signal.SIGKILL) -> int:

@@ -16,23 +16,16 @@ import pytest
 import realplots
 from rig.drives import MIB, Drive, PowerSwitch
 from rig.farm import PLOTS, PLOTTER_UID, Farm
-from rig.gobetween import TO_NAS, TO_PLOTTER, Moment
+from rig.gobetween import Moment
 
 from faults import onway
 from faults.conftest import Row
+from faults.streams import MESSAGES
 
 pytestmark = pytest.mark.root
 
 SIZE = onway.PIECE + 6 * MIB
 SIDECAR = ".pieces.tmp"
-MESSAGES = (
-    (TO_NAS, "OFFER"),
-    (TO_PLOTTER, "HOLDS"),
-    (TO_NAS, "SEND"),
-    (TO_PLOTTER, "READY"),
-    (TO_NAS, "SENT"),
-    (TO_PLOTTER, "KEPT"),
-)
 
 
 @pytest.fixture(scope="module", params=["xfs", "ext4"])

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from rig.drives import MIB
-from rig.farm import Farm, Talked
-from rig.hosts import Process, Run
+from rig.farm import Farm
+from rig.hosts import Process
 from rig.netcats import FLAVOURS
 from rig.waits import wait_for
 from rig.watch import Watch
@@ -42,9 +42,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 @pytest.fixture(autouse=True)
 def _fresh(farm: Farm) -> None:
-    farm.plotter.limit_rate("")
-    farm.settle()
-    farm.clear()
+    streams.fresh(farm)
 
 
 def _of(farm: Farm, victim: str) -> Callable[[], list[Process]]:
@@ -55,11 +53,6 @@ def _of(farm: Farm, victim: str) -> Callable[[], list[Process]]:
         "worker": farm.workers,
         "netcat": farm.netcats,
     }[victim]
-
-
-def _ended(run: Run) -> Talked:
-    done = run.wait()
-    return Talked(done.returncode, done.stdout, done.stderr)
 
 
 def _goes_on_from_what_is_held(farm: Farm, row: Row) -> None:
@@ -83,7 +76,7 @@ def test_killed_in_mid_stream(farm: Farm, row: Row, victim: str, number: signal.
         run = streams.with_a_piece_held(farm, plot)
         assert kill(_of(farm, victim), number)
         farm.plotter.limit_rate("")
-        row.ran(_ended(run))
+        row.ran(streams.ended(run))
         if victim == "netcat":
             assert not plot.exists(), "the same run sends the rest again"
             row.happened("sent again in the same run")
@@ -105,7 +98,7 @@ def test_each_netcat_resumes(make_farm: Callable[..., Farm], row: Row, flavour: 
     run = streams.with_a_piece_held(farm, plot)
     kill(farm.senders)
     farm.plotter.limit_rate("")
-    row.ran(_ended(run))
+    row.ran(streams.ended(run))
     _goes_on_from_what_is_held(farm, row)
 
 
@@ -126,7 +119,7 @@ def test_a_connection_shared_with_the_user_ends(farm: Farm, row: Row, how: str) 
         else:
             farm.plotter.run("ssh", "-S", MASTER, "-O", "exit", "nas")
         farm.plotter.limit_rate("")
-        row.ran(_ended(run))
+        row.ran(streams.ended(run))
         row.finishes(farm)
     finally:
         master.signal(signal.SIGKILL)
@@ -149,7 +142,7 @@ def test_the_nas_restarts(farm: Farm, row: Row) -> None:
     farm.nas.set_link("up")
     farm.plotter.limit_rate("")
     farm.sshd.start()
-    row.ran(_ended(run))
+    row.ran(streams.ended(run))
     assert streams.held(drive, plot.name) >= 1
     _goes_on_from_what_is_held(farm, row)
 
@@ -160,7 +153,7 @@ def test_the_plotter_restarts(farm: Farm, row: Row) -> None:
     run = streams.with_a_piece_held(farm, plot)
     farm.plotter.set_link("down")
     kill(farm.plotter.processes)
-    row.ran(_ended(run))
+    row.ran(streams.ended(run))
     farm.plotter.limit_rate("")
     wait_for(lambda: not farm.receivers() and not farm.netcats(), "the NAS to give up by itself", 30)
     farm.plotter.set_link("up")
@@ -203,5 +196,5 @@ def test_a_tick_killed(farm: Farm, row: Row, number: signal.Signals) -> None:
     met = sum(_end_a_tick(farm, number, moment) for moment in moments)
     row.happened(f"{met} more while a plot was on its way, which went on")
     farm.plotter.limit_rate("")
-    assert row.code(_ended(run).returncode) == 0, farm.logs()
+    assert row.code(streams.ended(run).returncode) == 0, farm.logs()
     row.finishes(farm)

@@ -96,17 +96,12 @@ class Second:
 
     def run(self) -> Talked:
         """Run its plot_manager to its end."""
-        return _ended(self.spawn())
+        return streams.ended(self.spawn())
 
     def log(self) -> str:
         """Its log."""
         path = self.home / "plot_manager/logs/plot_manager.log"
         return path.read_text() if path.exists() else ""
-
-
-def _ended(run: Run) -> Talked:
-    done = run.wait()
-    return Talked(done.returncode, done.stdout, done.stderr)
 
 
 def _new(base: Path, **options: object) -> Farm:
@@ -190,7 +185,7 @@ def test_two_plotters_offer_one_name(farm: Farm, second: Second, row: Row, kind:
     assert plots[1].exists()
     row.happened("the second is left to its next run: being received")
     farm.plotter.limit_rate("")
-    assert row.ran(_ended(run)).returncode == 0
+    assert row.ran(streams.ended(run)).returncode == 0
     _both_end(farm, row, second, kind, plots)
 
 
@@ -212,7 +207,7 @@ def test_two_plotters_in_step(farm: Farm, second: Second, row: Row, kind: str, v
         second.let_in()
         runs = [farm.spawn_plotter(), second.spawn()]
         for run in runs:
-            row.ran(_ended(run))
+            row.ran(streams.ended(run))
     _both_end(farm, row, second, kind, plots)
 
 
@@ -237,9 +232,9 @@ def test_two_netcats_want_one_port(make_farm: Callable[..., Farm], row: Row, fla
     assert len(farm.netcats()) == 1
     row.happened("the second waits for its turn, and goes in the same run")
     farm.plotter.limit_rate("")
-    assert row.ran(_ended(run)).returncode == 0
+    assert row.ran(streams.ended(run)).returncode == 0
     row.recovering()
-    assert row.ran(_ended(waiting)).returncode == 0
+    assert row.ran(streams.ended(waiting)).returncode == 0
     row.recovered()
     row.holds(farm)
 
@@ -372,7 +367,7 @@ def _in_flight(farm: Farm, row: Row, plot: Path) -> None:
     """A part of the plot on a drive, its plotter killed."""
     run = streams.on_its_way(farm, plot)
     kill(farm.senders)
-    row.code(_ended(run).returncode)
+    row.code(streams.ended(run).returncode)
     farm.plotter.limit_rate("")
     farm.settle()
 
@@ -501,7 +496,7 @@ def test_the_script_is_rewritten_in_mid_session(farm: Farm, row: Row, how: str) 
         os.chown(made, NAS_UID, NAS_UID)
         made.rename(farm.script)
     farm.plotter.limit_rate("")
-    row.ran(_ended(run))
+    row.ran(streams.ended(run))
     assert (farm.drives[0].folder / plot.name).exists(), "the plot on its way arrived"
     if how in ("names another drive", "by a tick"):
         assert (farm.drives[1].folder / later.name).exists(), "the next one where the script says"

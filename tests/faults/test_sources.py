@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import realplots
 from rig.drives import MIB
-from rig.farm import PLOTTER_UID, Farm, Talked
+from rig.farm import PLOTTER_UID, Farm
 from rig.gobetween import Moment
-from rig.hosts import Run
 
 from faults import streams
 from faults.conftest import Row
@@ -38,15 +37,7 @@ def module_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 @pytest.fixture
 def farm(module_farm: Farm) -> Farm:
-    module_farm.plotter.limit_rate("")
-    module_farm.settle()
-    module_farm.clear()
-    return module_farm
-
-
-def _ended(run: Run) -> Talked:
-    done = run.wait()
-    return Talked(done.returncode, done.stdout, done.stderr)
+    return streams.fresh(module_farm)
 
 
 def _grow(plot: Path) -> None:
@@ -111,7 +102,7 @@ def _while_it_is_sent(farm: Farm, row: Row, plot: Path, moment: str, change: Cal
         run = streams.on_its_way(farm, plot)
         change(plot)
         farm.plotter.limit_rate("")
-        row.ran(_ended(run))
+        row.ran(streams.ended(run))
         return
     done: list[str] = []
 
@@ -199,7 +190,7 @@ def test_parts_of_it_on_two_drives(farm: Farm, row: Row) -> None:
     for number, drive in enumerate(farm.drives):
         run = streams.on_its_way(farm, plot, drive=drive)
         streams.kill(farm.senders)
-        row.code(_ended(run).returncode)
+        row.code(streams.ended(run).returncode)
         farm.plotter.limit_rate("")
         farm.settle()
         if number == 0:

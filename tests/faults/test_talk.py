@@ -21,20 +21,12 @@ from rig.watch import Watch
 from xxhash import xxh3_128
 
 from faults.conftest import Row
+from faults.streams import MESSAGES
 
 pytestmark = pytest.mark.root
 
 BRISK = {"idle_timeout_s": "3", "connect_timeout_s": "3"}
-NEW = (
-    (TO_PLOTTER, "HELLO"),
-    (TO_NAS, "HELLO"),
-    (TO_NAS, "OFFER"),
-    (TO_PLOTTER, "HOLDS"),
-    (TO_NAS, "SEND"),
-    (TO_PLOTTER, "READY"),
-    (TO_NAS, "SENT"),
-    (TO_PLOTTER, "KEPT"),
-)
+NEW = ((TO_PLOTTER, "HELLO"), (TO_NAS, "HELLO"), *MESSAGES)
 THERE_ALREADY = ((TO_PLOTTER, "HAVE"), (TO_NAS, "DONE"))
 WHEN = ("before", "within", "after")
 EVERY_RUN = pytest.mark.every_run
@@ -103,6 +95,17 @@ def _small_plot(farm: Farm) -> Path:
     return farm.give(realplots.copies("pos2-single", 1, farm.plots))[0]
 
 
+def _there_already(farm: Farm, row: Row) -> Path:
+    """A plot that is offered though the NAS has it."""
+    plot = _small_plot(farm)
+    content = plot.read_bytes()
+    farm.move()
+    plot.write_bytes(content)
+    farm.give([plot])
+    row.offered(farm, plot)
+    return plot
+
+
 def _mid(message: tuple[str, str]) -> str:
     return f"{message[1]}-{message[0].split()[1]}"
 
@@ -145,12 +148,7 @@ def test_told_to_stop_at_each_message(
 def test_killed_at_each_message_of_a_plot_that_is_there(
     farm: Farm, row: Row, message: tuple[str, str], when: str, victim: str
 ) -> None:
-    plot = _small_plot(farm)
-    content = plot.read_bytes()
-    farm.move()
-    plot.write_bytes(content)
-    farm.give([plot])
-    row.offered(farm, plot)
+    _there_already(farm, row)
     _cut(farm, row, Cutter(farm, message, when, victim, signal.SIGKILL))
 
 
@@ -245,7 +243,7 @@ ALTERED: dict[str, tuple[str, str, dict[str, object]]] = {
     "READY turned into KEPT": (
         TO_PLOTTER,
         "READY",
-        {"verb": "KEPT", "size": "all", "digest": "all", "drive": "d"},
+        {"verb": "KEPT", "size": "all", "digest": "all", "drive": "d", "name": "all", "rehearsal": False},
     ),
     "HOLDS turned into HAVE": (
         TO_PLOTTER,
@@ -257,7 +255,7 @@ ALTERED: dict[str, tuple[str, str, dict[str, object]]] = {
 
 
 def _altered(message: dict[str, object], changes: dict[str, object], known: dict[str, object]) -> str:
-    """The message with these values; +1 and -1 are added to a number, "all" is the plot's own size or digest."""
+    """The message with these values; +1 and -1 are added to a number, "all" is the plot's own size, digest or name."""
     new = dict(message)
     for field, value in changes.items():
         before = new.get(field)
@@ -287,6 +285,7 @@ def test_a_message_altered(farm: Farm, row: Row, what: str) -> None:
     piece = xxh3_128(content)  # the default digest of a plot of one piece: of that piece, and over its digest
     known: dict[str, object] = {
         "size": len(content),
+        "name": plot.name,
         "piece": piece.hexdigest(),
         "digest": xxh3_128(piece.digest()).hexdigest(),
     }
@@ -308,12 +307,7 @@ def test_a_message_altered(farm: Farm, row: Row, what: str) -> None:
 @pytest.mark.parametrize("changes", [{"digest": OTHER}, {"size": +1}], ids=["digest", "size"])
 def test_have_altered(farm: Farm, row: Row, changes: dict[str, object]) -> None:
     """The plotter believes that another plot has the name: it stays here, and a person is told."""
-    plot = _small_plot(farm)
-    content = plot.read_bytes()
-    farm.move()
-    plot.write_bytes(content)
-    farm.give([plot])
-    row.offered(farm, plot)
+    plot = _there_already(farm, row)
 
     def alter(moment: Moment) -> str | None:
         if moment.message.get("verb") == "HAVE" and not moment.passed:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from manager_core import wire
+from manager_core.lines import encode
 
 FEW = 3000
 
@@ -54,7 +55,7 @@ def budget(part: float) -> settings:
 
 def spoiled(message: wire.Message) -> st.SearchStrategy[dict[str, object]]:
     """The fields of a message, some of them others, some missing, some new."""
-    fields = json.loads(wire.encode(message))
+    fields = json.loads(encode(message))
     keys = st.sampled_from(sorted(fields)) | st.sampled_from(["news", "verb", "__class__", "\0"])
     return st.tuples(st.dictionaries(keys, VALUES, max_size=2), st.sets(keys, max_size=1)).map(
         lambda change: {key: value for key, value in {**fields, **change[0]}.items() if key not in change[1]}
@@ -97,7 +98,7 @@ NOISE = st.sampled_from(
 
 def lines(messages: tuple[wire.Message, ...]) -> st.SearchStrategy[bytes]:
     """Lines as a peer that speaks these messages may say them, well or badly; some do not end."""
-    good = st.sampled_from(messages).map(wire.encode)
+    good = st.sampled_from(messages).map(encode)
     bad = st.sampled_from(messages).flatmap(spoiled)
     told = bad.map(line_of) | bad.map(_twice)
     bent = st.tuples(good, st.integers(0, 1 << 20), st.integers(0, 255)).map(_cut)

@@ -20,6 +20,7 @@ from test_wire import MESSAGES
 from fuzz import inputs
 from fuzz.conftest import Count
 from manager_core import digest, wire
+from manager_core.lines import encode
 from plot_manager.people import People
 from plot_manager.round import Round
 from plot_manager.settings import Nas, Settings
@@ -73,8 +74,8 @@ class HostileNas:
             wire.Holds(ID, self.pieces, "/mnt/d"),
             wire.Ready(ID, "127.0.0.1", port),
             wire.Ready(ID, "127.0.0.1", free_port()),
-            wire.Kept(ID, size, "0" * 32, "/mnt/d"),
-            wire.Kept(ID, size - 1, self.whole, "/mnt/d"),
+            wire.Kept(ID, size, "0" * 32, "/mnt/d", self.plot.name, rehearsal=False),
+            wire.Kept(ID, size - 1, self.whole, "/mnt/d", self.plot.name, rehearsal=False),
             wire.Have(ID, size, "0" * 32, "/mnt/d"),
             wire.Damaged(ID, 0),
             wire.Refused(ID, "busy", "so", 1),
@@ -104,7 +105,7 @@ def test_a_plotter_and_a_hostile_nas(
     one_more.may_grow_kb = 1_000_000  # many runs in one process, with all that they log
     nas = HostileNas(tmp_path)
     talk = nas.talk(sink)
-    hello = wire.encode(wire.Hello("", 1, "test"))
+    hello = encode(wire.Hello("", 1, "test"))
     before = {path for path in tmp_path.rglob("*") if "plotter/" not in str(path)}
     nas.says(hello, [])
     alone = set(tmp_path.rglob("*"))
@@ -137,15 +138,15 @@ def test_a_plotter_and_a_hostile_nas(
 FLOODS = {
     "no end": b"x" * (wire.MAX_LINE_BYTES + 50_000),
     "objects": b"[" + b"{}," * ((wire.MAX_LINE_BYTES - 100) // 3) + b"0]\n",
-    "working": wire.encode(wire.Working(ID, "saving", 1, 2)) * 20_000,
+    "working": encode(wire.Working(ID, "saving", 1, 2)) * 20_000,
 }
 
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_nas_that_floods(one_more: Count, tmp_path: Path, sink: int, flood: str) -> None:
     nas = HostileNas(tmp_path)
-    hello = wire.encode(wire.Hello("", 1, "test"))
-    holds, ready = wire.encode(wire.Holds(ID, (), "/mnt/d")), wire.encode(wire.Ready(ID, "127.0.0.1", sink))
+    hello = encode(wire.Hello("", 1, "test"))
+    holds, ready = encode(wire.Holds(ID, (), "/mnt/d")), encode(wire.Ready(ID, "127.0.0.1", sink))
     for lines in ([FLOODS[flood]], [holds, ready, FLOODS[flood]]):
         one_more()
         assert nas.says(hello, lines) == 1

@@ -16,6 +16,7 @@ from test_wire import MESSAGES
 from fuzz import inputs
 from fuzz.conftest import Count
 from manager_core import wire
+from manager_core.lines import decode, encode
 from manager_core.locks import is_free
 
 DATA = b"x" * 100_000
@@ -80,7 +81,7 @@ def checked(nas: SmallNas, parts: Iterable[bytes], before: set[Path]) -> None:
     assert "Traceback" not in log, log[-3000:]
     assert "ended unexpectedly" not in said.decode()
     for line in said.splitlines():
-        wire.decode(line)
+        decode(line)
     new = {str(path.relative_to(nas.base)) for path in set(nas.base.rglob("*")) - before}
     strange = [path for path in new - {"errors", "output"} if not OWN.fullmatch(path)]
     assert strange == []
@@ -96,7 +97,7 @@ def test_whole_receivers(one_more: Count, nas: SmallNas) -> None:
     @given(inputs.sessions((*TALK, *TALK, *TALK, *MESSAGES), most=7))
     def session(lines: list[bytes]) -> None:
         one_more()
-        checked(nas, [wire.encode(TALK[0]), *lines], before)
+        checked(nas, [encode(TALK[0]), *lines], before)
 
     session()
 
@@ -104,9 +105,9 @@ def test_whole_receivers(one_more: Count, nas: SmallNas) -> None:
 def test_a_receiver_that_is_flooded(one_more: Count, nas: SmallNas) -> None:
     """A hundred MB without an end of line, and a line of 4 MiB of what costs JSON most."""
     before = set(nas.base.rglob("*"))
-    hello = wire.encode(TALK[0])
+    hello = encode(TALK[0])
     worst = b"[" + b"{}," * ((wire.MAX_LINE_BYTES - 4) // 3) + b"0]\n"
     for flood in ([b"x" * 1_000_000] * 100, [worst] * 3, [b"\n" * 1_000_000]):
         one_more()
         checked(nas, [hello, *flood], before)
-        checked(nas, [hello, wire.encode(OFFER), *flood], before)
+        checked(nas, [hello, encode(OFFER), *flood], before)

@@ -17,6 +17,7 @@ from fuzz import inputs
 from fuzz.conftest import Count
 from manager_core import wire
 from manager_core.errors import ManagerError
+from manager_core.lines import decode, encode
 from manager_core.talk import CHUNK_BYTES, NOISE_BYTES, Talk, TalkOver
 from manager_core.wire import MAX_LINE_BYTES, WireError
 
@@ -113,9 +114,9 @@ def test_one_field_that_is_acted_on(
     verb, name, likely = field
     message = next(message for message in MESSAGES if type(message).__name__.upper() == verb)
     value = data.draw(likely | inputs.VALUES)
-    line = inputs.line_of({**json.loads(wire.encode(message)), name: value})
+    line = inputs.line_of({**json.loads(encode(message)), name: value})
     try:
-        safe(wire.decode(line))
+        safe(decode(line))
     except WireError as error:
         allowed(error)
 
