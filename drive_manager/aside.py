@@ -125,14 +125,13 @@ def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
     mark = marks.find(marks.read(folder), point, known)
     if not dry_run:
         mark = marks.take_back(folder, point, known)
-    forgot = not dry_run and memory.forget_unfit(folder, point)
+    forgot = not dry_run and memory.forget_rest(folder, point)
     if mark is None:
         print(f"{point} is tried again from now on" if forgot else f"{point} is not offline")
-        return 0
-    print(
-        f"{point} {'would be' if dry_run else 'is'} online again; it was offline since {moment(mark.since)}: {mark.why}"
-    )
-    if not dry_run:
+    else:
+        verb = "would be" if dry_run else "is"
+        print(f"{point} {verb} online again; it was offline since {moment(mark.since)}: {mark.why}")
+    if forgot or (mark is not None and not dry_run):
         minute.run(settings)
     return 0
 

@@ -24,7 +24,7 @@ class Outcome(enum.Enum):
 
     OK = ""
     FULL = "all drives are full: none has room for another plot; add a drive or make room"
-    UNFIT = "no drive with room can be used: each is too hot or failing; see drive_manager status"
+    UNFIT = "no drive with room can be used: each is too hot, failing or at rest; see drive_manager status"
     NONE_USABLE = "no drive can be used: each is offline or has a problem; see drive_manager status"
     NONE_MOUNTED = "no drive is mounted that [drives] mount_points names; mount one or correct the patterns"
     MARKS_UNREADABLE = "no drive is chosen since the offline marks cannot be read"
@@ -48,8 +48,8 @@ class Choice:
     With `fill` the actives are the few that are written now, in order. With `spread` and `most_free` they are all
     drives with room: which of them a plot goes to is decided when it is offered, by what is on them then.
     `spares` also names full drives that hold a plot in flight: it can be finished only there.
-    `plots_left` is how many more plots there is room for, drives that are too hot or failing included: they cool, or
-    are replaced, and the day on which all is full is not to jump about with the weather.
+    `plots_left` is how many more plots there is room for, drives that are too hot, failing or at rest included: they
+    cool, or are replaced, and the day on which all is full is not to jump about with the weather.
     """
 
     active: tuple[str, ...]
@@ -72,7 +72,7 @@ def choose(
     """Choose among the drives (natural order). `previous`: the actives until now; with `fill` each is kept until full.
 
     `offline` is None when the marks cannot be read. `plot_size` is 0 while not known: then any room will do.
-    `unfit` has the mount points of drives that must not be written now (too hot, failing), and why.
+    `unfit` has the mount points of drives that must not be written now (too hot, failing, at rest), and why.
     """
     if offline is None:
         reasons = tuple((drive.mount, "the offline marks cannot be read") for drive in drives)
@@ -214,7 +214,7 @@ def _plots_aside(
     settings: Drives,
     unfit: Mapping[str, str],
 ) -> int:
-    """How many plots would find room on the drives that are too hot or failing."""
+    """How many plots would find room on the drives that must not be written now."""
     if not unfit:
         return 0
     fits = fit([drive for drive in drives if drive.mount in unfit], offline, plot_size, settings)

@@ -20,7 +20,9 @@ OFFERS = "offers.json"
 CONFLICTS = "conflicts.json"
 NO_SPACE = "no_space.json"
 HUNG = "hung.json"
-UNFIT_S = 1800
+REST_S = 1800
+SPACELESS = "ran out of space or inodes less than half an hour ago"
+TOOK_NOTHING = "took nothing of a plot for too long less than half an hour ago; look at dmesg"
 FAILURES = "failures.json"
 OFFER_DAYS = 7
 ENTRIES = 1000
@@ -85,22 +87,22 @@ def remember_no_space(state_folder: Path, mount: str) -> None:
     _remember_now(state_folder / NO_SPACE, mount)
 
 
-def ran_out_of_space(state_folder: Path) -> frozenset[str]:
-    """The mount points of drives that ran out of space in the last half hour."""
-    return _lately(state_folder / NO_SPACE)
-
-
 def remember_hang(state_folder: Path, mount: str) -> None:
     """Note that a drive took nothing of a plot for too long just now, though it may still answer a look."""
     _remember_now(state_folder / HUNG, mount)
 
 
-def hung(state_folder: Path) -> frozenset[str]:
-    """The mount points of drives that hung under a plot in the last half hour."""
-    return _lately(state_folder / HUNG)
+def resting(state_folder: Path) -> dict[str, str]:
+    """The drives that get no plot for half an hour, by mount point, and why: what the tick and receivers both heed."""
+    return dict.fromkeys(_lately(state_folder / NO_SPACE), SPACELESS) | hung_under_a_plot(state_folder)
 
 
-def forget_unfit(state_folder: Path, mount: str) -> bool:
+def hung_under_a_plot(state_folder: Path) -> dict[str, str]:
+    """Those of them that hung, and what to say of it."""
+    return dict.fromkeys(_lately(state_folder / HUNG), TOOK_NOTHING)
+
+
+def forget_rest(state_folder: Path, mount: str) -> bool:
     """A person says that a drive is well: what it did lately counts no more; whether there was anything."""
     known = [path for path in (state_folder / NO_SPACE, state_folder / HUNG) if mount in _lately(path)]
     for path in known:
@@ -116,7 +118,7 @@ def _remember_now(path: Path, mount: str) -> None:
 def _lately(path: Path) -> frozenset[str]:
     now = time.time()
     drives = _entries(path).items()
-    return frozenset(mount for mount, at in drives if isinstance(at, int) and 0 <= now - at < UNFIT_S)
+    return frozenset(mount for mount, at in drives if isinstance(at, int) and 0 <= now - at < REST_S)
 
 
 def remember_end(state_folder: Path, name: str, *, failed: bool) -> None:

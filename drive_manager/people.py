@@ -93,7 +93,7 @@ def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
     settings, world = ran.settings, ran.world
     reading = health_cache.load(ran.folder)
     present = senses.facts_of(
-        world.drives, world.identities, world.offline, ran.world.senses.degrees, reading
+        world.drives, world.identities, world.offline, world.senses.degrees, reading, world.senses.hung
     )
     facts = (*present, *senses.missing(ran.after.drives, world.offline))
     conditions, remembered = rules.judge(

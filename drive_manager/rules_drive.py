@@ -137,6 +137,9 @@ def _presence(drive: DriveFacts, limits: HealthLimits) -> Iterator[Condition]:
     elif drive.problem:
         text = f"{drive.name} is not written to: {drive.problem}"
         yield Condition("drive_problem", drive.subject, CRITICAL, "health", text, limits.missing_polls)
+    elif drive.hung_under_a_plot:
+        text = f"{drive.name} {drive.hung_under_a_plot}"
+        yield Condition("drive_hangs", drive.subject, WARNING, "health", text)
 
 
 def _plots_fell(drive: DriveFacts, plots: Counted | None) -> Iterator[Condition]:

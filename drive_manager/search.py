@@ -15,9 +15,6 @@ from drive_manager.settings import Drives, Settings
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
 
-SPACELESS = "ran out of space or inodes less than half an hour ago"
-HUNG = "took nothing of a plot for too long less than half an hour ago; look at dmesg"
-
 
 @dataclass(frozen=True)
 class Final:
@@ -51,8 +48,7 @@ class Found:
 def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: frozenset[str]) -> Found:
     """Look on every drive but those to skip. Raises marks.MarksUnreadable, OSError, apart.Ended."""
     offline = marks.read(settings.files.state_folder)
-    unfit = dict.fromkeys(memory.ran_out_of_space(settings.files.state_folder), SPACELESS)
-    unfit |= dict.fromkeys(memory.hung(settings.files.state_folder), HUNG)
+    resting = memory.resting(settings.files.state_folder)
     uuids = mounts.uuids()
     finals, partials, unusable = [], [], [f"{mount} hangs" for mount in skip if mount in allowed]
     spots: dict[str, Spot] = {}
@@ -70,7 +66,7 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
             partials.append(mount.point)
         if mount.point in allowed:
             drive = drives.look_at(settings.drives, mount, uuids)
-            problem = drive.problem or aside or stranger or unfit.get(mount.point, "")
+            problem = drive.problem or aside or stranger or resting.get(mount.point, "")
             if problem:
                 unusable.append(f"{drive.mount}: {problem}")
             else:

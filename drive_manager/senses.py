@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from drive_manager import health_cache, life, marks, rules, rules_memory, smart_facts, temperatures
+from drive_manager import health_cache, life, marks, memory, rules, rules_memory, smart_facts, temperatures
 from drive_manager.drives import Drive
 from drive_manager.health_cache import Reading
 from drive_manager.identity import UNKNOWN, Identity
@@ -22,6 +22,7 @@ TEMPERATURE_TIMEOUT_S = 5.0
 class Senses:
     """Facts for the rules about each mounted drive, the memory of the rules, drives that must get no plot and why.
 
+    `hung`: drives that lately took nothing of a plot, by mount point, and what to say of it.
     `sensors`: children left behind at disks whose temperature hangs, to be handed in the next time.
     """
 
@@ -30,6 +31,7 @@ class Senses:
     unfit: Mapping[str, str] = field(default_factory=dict)
     degrees: Mapping[str, int] = field(default_factory=dict)
     sensors: Mapping[str, Hung] = field(default_factory=dict)
+    hung: Mapping[str, str] = field(default_factory=dict)
 
 
 def sense(
@@ -46,9 +48,11 @@ def sense(
         disks = [disk.disk for identity in identities.values() for disk in identity.disks]
         degrees, left = temperatures.read(disks, sensors, TEMPERATURE_TIMEOUT_S)
     folder = settings.files.state_folder
-    facts = tuple(facts_of(drives, identities, offline, degrees, health_cache.load(folder)))
-    memory = rules_memory.load(folder)
-    return Senses(facts, memory, rules.unfit(facts, memory, settings.health), degrees, left)
+    hung = memory.hung_under_a_plot(folder)
+    facts = tuple(facts_of(drives, identities, offline, degrees, health_cache.load(folder), hung))
+    past = rules_memory.load(folder)
+    unfit = memory.resting(folder) | rules.unfit(facts, past, settings.health)
+    return Senses(facts, past, unfit, degrees, left, hung)
 
 
 def facts_of(
@@ -57,6 +61,7 @@ def facts_of(
     offline: Mapping[str, Mark] | None,
     degrees: Mapping[str, int],
     reading: Reading,
+    hung: Mapping[str, str],
 ) -> Iterator[DriveFacts]:
     """The facts of each drive; one on several disks (md, btrfs) has facts for each of those besides. Pure."""
     for drive in drives:
@@ -71,6 +76,7 @@ def facts_of(
             plots=drive.plots if drive.total else None,
             problem="" if drive.problem == HANGS else problem,
             hangs=drive.problem == HANGS,
+            hung_under_a_plot=hung.get(drive.mount, ""),
             offline=mark is not None and not mark.failed,
         )
         disks = identity.disks

@@ -25,7 +25,7 @@ Message = tuple[int, str]
 class World:
     """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time.
 
-    By mount point: `identities`, the disks; `unfit`, why a drive must not be written now (too hot, failing).
+    By mount point: `identities`, the disks; `unfit`, why a drive must not be written now (too hot, failing, at rest).
     `senses`: what is known of the disks beyond that, for the rules.
     """
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rig.hanging import Hanging
 from rig.sshd import free_port
 from rig.waits import wait_for
 
-from drive_manager import cli, minute, state, sweep
+from drive_manager import cli, memory, minute, state, sweep
 from drive_manager import settings as nas_settings
 from drive_manager.apart import alive
 from drive_manager.drives import PartialFacts
@@ -304,10 +305,10 @@ def _partial(folder: Path, name: str, *, pieces: int = 0) -> None:
 def _let_pass(nas: Nas, days: float, *names: str) -> None:
     """As if these had been seen unchanged for so many days longer."""
     path = nas.state / "state.json"
-    memory = json.loads(path.read_text())
-    for key, wait in memory["waits"].items():
+    remembered = json.loads(path.read_text())
+    for key, wait in remembered["waits"].items():
         wait["age_s"] += days * 86400 if Path(key).name in names else 0
-    path.write_text(json.dumps(memory))
+    path.write_text(json.dumps(remembered))
 
 
 def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
@@ -463,6 +464,30 @@ def test_a_dry_run_changes_nothing(nas: Nas, verb: list[str], before: bool) -> N
     assert "would be" in done.stdout + done.stderr
     left = [path.name for path in (nas.base / "pm").rglob("*") if path.is_file()]
     assert left in ([], ["drive_manager.log"])
+
+
+@pytest.mark.parametrize(
+    ("remember", "alerts"),
+    [(memory.remember_hang, 1), (memory.remember_no_space, 0)],
+    ids=["hung", "spaceless"],
+)
+def test_a_drive_at_rest_is_not_active(nas: Nas, remember: Callable[[Path, str], None], alerts: int) -> None:
+    """What receivers pass over for half an hour, the script does not name, status tells, and `online` takes back."""
+    first, second = (str(nas.drive(number)) for number in (1, 2))
+    nas.tick()
+    remember(nas.state, first)
+    nas.tick()
+    facts = json.loads(nas.run("status", "--json").stdout)
+    why = memory.resting(nas.state)[first]
+    assert facts["active"] == [second]
+    assert f"--drive {first}" not in nas.script
+    assert (facts["drives"][0]["state"], facts["drives"][0]["reason"]) == ("problem", why)
+    assert len(facts["alerts"]) == alerts
+    remember(nas.state, second)
+    nas.tick(code=1, errors=1)
+    assert "No plot can be received: no drive can be used" in nas.log
+    assert "tried again" in nas.run("online", first).stdout
+    assert f"--drive {first}" in nas.script
 
 
 def test_status_for_programs(nas: Nas) -> None:

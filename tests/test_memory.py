@@ -105,13 +105,13 @@ def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:
     assert Lock(tmp_path / "locks" / "offers.lock").take()
 
 
-def test_a_drive_is_unfit_for_half_an_hour_or_until_a_person_says_otherwise(tmp_path: Path) -> None:
+def test_a_drive_rests_for_half_an_hour_or_until_a_person_says_otherwise(tmp_path: Path) -> None:
     memory.remember_no_space(tmp_path, "/mnt/a")
     memory.remember_hang(tmp_path, "/mnt/b")
-    assert (memory.ran_out_of_space(tmp_path), memory.hung(tmp_path)) == ({"/mnt/a"}, {"/mnt/b"})
-    assert memory.forget_unfit(tmp_path, "/mnt/b")
-    assert not memory.forget_unfit(tmp_path, "/mnt/b")
-    assert memory.hung(tmp_path) == frozenset()
-    long_ago = int(time.time()) - memory.UNFIT_S
+    assert memory.resting(tmp_path) == {"/mnt/a": memory.SPACELESS, "/mnt/b": memory.TOOK_NOTHING}
+    assert memory.forget_rest(tmp_path, "/mnt/b")
+    assert not memory.forget_rest(tmp_path, "/mnt/b")
+    assert memory.resting(tmp_path) == {"/mnt/a": memory.SPACELESS}
+    long_ago = int(time.time()) - memory.REST_S
     (tmp_path / memory.NO_SPACE).write_text(json.dumps({"/mnt/a": long_ago, "/mnt/b": time.time() + DAY}))
-    assert memory.ran_out_of_space(tmp_path) == frozenset()
+    assert memory.resting(tmp_path) == {}

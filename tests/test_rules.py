@@ -243,6 +243,8 @@ def test_what_stops_all_readings_is_one_alert_of_the_machine(watch, state):
         ({"problem": "it is mounted read-only"}, {"drive_problem": (CRITICAL, "health", 2)}),
         ({"problem": "set aside", "offline": True}, {}),
         ({"hangs": True, "problem": "it does not answer"}, {"drive_hangs": (WARNING, "health", 1)}),
+        ({"hung_under_a_plot": "took nothing"}, {"drive_hangs": (WARNING, "health", 1)}),
+        ({"hung_under_a_plot": "took nothing", "offline": True}, {}),
         ({"missing": True, "temperature_c": 60, "health": smart(raw={184: 1})},
          {"drive_missing": (CRITICAL, "drive_lost", 2)}),
     ],

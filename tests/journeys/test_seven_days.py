@@ -100,16 +100,16 @@ Fri 12:39  sms   nas01 CRITICAL: worse: /mnt/enclosure3/column3/drive1 (SN041): 
 Fri 12:42  mail  nas01: plots now go to /mnt/enclosure3/column3/drive4, before: /mnt/enclosure3/column3/drive3
 Fri 12:54  mail  nas01 CRITICAL: 24 drives too hot (3 critical)
 Fri 12:54  sms   nas01 CRITICAL: 24 drives too hot (3 critical)
-Fri 13:00  mail  nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot or failing; see drive_manager status
-Fri 13:00  sms   nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot or failing; see drive_manager status
+Fri 13:00  mail  nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status
+Fri 13:00  sms   nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status
 Fri 13:10  mail  nas01 CRITICAL: worse: /mnt/enclosure3/column3/drive4 (SN044): 55 °C; the limit is 55 °C, it gets no more plots; and 1 more
 Fri 13:10  sms   nas01 CRITICAL: worse: /mnt/enclosure3/column3/drive4 (SN044): 55 C; the limit is 55 C, it gets no more plots; and 1 more
 Fri 13:30  mail  nas01: /mnt/enclosure2/column2/drive3 (SN023): 50 °C; the limit is 50 °C
 Fri 13:30  sms   nas01: /mnt/enclosure2/column2/drive3 (SN023): 50 C; the limit is 50 C
 Fri 13:50  mail  nas01: /mnt/enclosure2/column3/drive2 (SN027): 50 °C; the limit is 50 °C
 Fri 13:50  sms   nas01: /mnt/enclosure2/column3/drive2 (SN027): 50 C; the limit is 50 C
-Fri 17:21  mail  nas01: over: can receive no plot: no drive with room can be used: each is too hot or failing; see drive_manager status (lasted 4 h 21 min)
-Fri 17:21  sms   nas01: over: can receive no plot: no drive with room can be used: each is too hot or failing; see drive_manager status (lasted 4 h 21 min)
+Fri 17:21  mail  nas01: over: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status (lasted 4 h 21 min)
+Fri 17:21  sms   nas01: over: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status (lasted 4 h 21 min)
 Fri 18:05  mail  nas01: over: 5 drives too hot
 Fri 18:05  sms   nas01: over: 5 drives too hot
 Fri 18:20  mail  nas01: over: 13 drives too hot

@@ -217,7 +217,7 @@ class Nas:
             )
         drives = tuple(disk.drive for disk in here)
         identities = {disk.mount: disk.identity for disk in here}
-        facts = tuple(senses.facts_of(drives, identities, self.marks, degrees, health_cache.load(folder)))
+        facts = tuple(senses.facts_of(drives, identities, self.marks, degrees, health_cache.load(folder), {}))
         memory = rules_memory.load(folder)
         sensed = senses.Senses(facts, memory, rules.unfit(facts, memory, limits), degrees)
         return tick.World(drives, dict(self.marks), "", PLOT, now, identities, sensed.unfit, sensed)
