@@ -14,6 +14,7 @@ from manager_core import digest, writers
 from manager_core.files import sync_folder
 from manager_core.lines import verb_of
 from manager_core.plots import Facts, Verdict
+from manager_core.talk import TalkSilent
 from manager_core.wire import (
     Damaged,
     Differs,
@@ -34,7 +35,7 @@ from plot_manager.errors import NasUnreachable, SourceChanged, StreamBroken
 from plot_manager.nas import Session
 from plot_manager.outcome import End, Outcome
 from plot_manager.settings import Transfer
-from plot_manager.stream import Source, Stream
+from plot_manager.stream import Source, Stream, endless
 
 log = logging.getLogger(__name__)
 
@@ -152,11 +153,8 @@ class Journey:
         return self._hear()
 
     def _stream(self, source: Source) -> Stream:
-        settings, talk = self.settings, self.session.talk
         digesting = self._reading("digesting", source.size)
-        return Stream(
-            source, talk, settings.connect_timeout_s, settings.idle_timeout_s, self._told, digesting
-        )
+        return Stream(source, self.session.talk, self.settings, self._told, digesting)
 
     def _told(self, position: int) -> None:
         self.streamed += max(0, position - self._position)
@@ -208,10 +206,13 @@ class Journey:
 
     def _hear(self) -> Message:
         """The next message for this transfer that is not WORKING. Raises TalkSilent, TalkOver, WireError."""
+        began = time.monotonic()
         while True:
             message = self.session.talk.hear(self.settings.idle_timeout_s)
             self.answered = True
             if isinstance(message, Working):
+                if time.monotonic() - began > self.settings.step_timeout_s:
+                    raise TalkSilent(endless(message, self.settings.step_timeout_s))
                 log.debug(
                     "%s: the NAS is at it: %s, %s of %s bytes",
                     self.verdict.path.name,

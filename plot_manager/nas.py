@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-import tempfile
-import time
+import threading
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from manager_core import __version__
 from manager_core.talk import Talk, TalkSilent
@@ -18,6 +19,8 @@ from plot_manager.settings import Nas
 ALIVE_INTERVAL_S = 15
 ALIVE_COUNT = 4
 CLOSE_TIMEOUT_S = 10.0
+LAST_WORDS_TIMEOUT_S = 2.0
+LAST_WORDS_BYTES = 1 << 14
 HINTS = (
     (
         "Host key verification failed",
@@ -66,12 +69,30 @@ def ssh_command(nas: Nas, connect_timeout_s: float) -> list[str]:
     return ["ssh", *options, "--", nas.host]
 
 
+class Errors:
+    """What ssh or the script says on its error stream: read as long as it lasts, by a thread; the beginning is kept."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._kept = bytearray()
+        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            while chunk := stream.read(LAST_WORDS_BYTES):
+                self._kept += chunk[: LAST_WORDS_BYTES - len(self._kept)]
+
+    def text(self, timeout_s: float) -> str:
+        """What was said, after `timeout_s` at most (a master connection that ssh left behind may hold the stream)."""
+        self._thread.join(timeout_s)
+        return self._kept.decode(errors="replace")
+
+
 class Session:
     """A talk with a NAS, from HELLO on; as a context manager it is ended, and ssh reaped, whatever happens."""
 
     def __init__(self, nas: Nas, connect_timeout_s: float) -> None:
         self.nas = nas
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
         # A run that was itself started over ssh must not lend its own connection to the receiver on this machine.
         environ = {key: value for key, value in os.environ.items() if not key.startswith("SSH_")} | _agent()
         try:
@@ -79,7 +100,7 @@ class Session:
                 command(nas, connect_timeout_s),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._errors,
+                stderr=subprocess.PIPE,
                 env=environ,
                 bufsize=0,
             )
@@ -89,6 +110,8 @@ class Session:
             ) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._errors = Errors(self._process.stderr)
         self.talk = Talk(self._process.stdout.fileno(), self._process.stdin.fileno())
         try:
             self.hello = self._greet(connect_timeout_s)
@@ -110,11 +133,9 @@ class Session:
 
     def reason(self, noise: str = "") -> str:
         """Why the talk ended, in one line: what ssh or the script wrote to its error stream, and a hint."""
-        deadline = time.monotonic() + 2.0
-        while self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        self._errors.seek(0)
-        said = self._errors.read(16384).decode(errors="replace") or noise
+        said = self._errors.text(LAST_WORDS_TIMEOUT_S) or noise
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LAST_WORDS_TIMEOUT_S)
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         text = next(
             (line for line in lines if any(mark in line for mark, _ in HINTS)), lines[-1] if lines else ""
@@ -135,7 +156,6 @@ class Session:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        self._errors.close()
 
     def __enter__(self) -> Session:
         return self

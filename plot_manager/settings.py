@@ -104,6 +104,11 @@ class Transfer:
         "Give up on a NAS that sends nothing, and takes nothing, for this long. The next run goes on from "
         "there.",
     )
+    step_timeout_s: float = option(
+        "21600",
+        kinds.seconds(1, 604800),
+        "Give up on a NAS that says for this long that it is at work on one plot, and does not end.",
+    )
     connect_timeout_s: float = option(
         "20", kinds.seconds(1, 3600), "Give up on a connection (ssh or data) that is not made in this time."
     )

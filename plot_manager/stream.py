@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from manager_core import digest
 from manager_core.talk import Talk
 from manager_core.wire import Message, Working
+from plot_manager.settings import Transfer
 
 CHUNK_BYTES = 8 << 20
 STEP_S = 0.2
@@ -122,8 +123,7 @@ class Stream:
 
     source: Source
     talk: Talk
-    connect_timeout_s: float
-    idle_timeout_s: float
+    settings: Transfer
     told: Callable[[int], None]
     digesting: Callable[[int], None]
 
@@ -133,7 +133,7 @@ class Stream:
         Raises OSError when the plot itself cannot be read, and what the talk raises.
         """
         try:
-            connection = socket.create_connection(where, timeout=self.connect_timeout_s)
+            connection = socket.create_connection(where, timeout=self.settings.connect_timeout_s)
         except OSError as error:
             why = f"cannot connect to {where[0]} port {where[1]}: {error.strerror or error}"
             return Streamed((), why, connected=False)
@@ -150,30 +150,39 @@ class Stream:
     def _pump(
         self, offset: int, connection: socket.socket, following: Following
     ) -> tuple[str, Message | None]:
-        talk, size = self.talk, self.source.size
-        position, moved = offset, time.monotonic()
+        talk, size, settings = self.talk, self.source.size, self.settings
+        position = offset
+        moved = heard = time.monotonic()
         while position < size:
             readable, writable, _ = select.select([talk], [connection], [], 0.0 if talk.waiting else 1.0)
             if readable or talk.waiting:
-                message = talk.hear(self.idle_timeout_s)
+                message = talk.hear(settings.idle_timeout_s)
                 if not isinstance(message, Working):
                     return "", message
-                moved = time.monotonic()  # its drive is slow: that is being heard from
+                heard = time.monotonic()  # its drive is slow: that is being heard from
+                if heard - moved > settings.step_timeout_s:
+                    return endless(message, settings.step_timeout_s), None
             if writable:
                 sent, fault = _chunk(connection, self.source, position)
                 if fault:
                     return fault, None
                 if sent:
-                    position, moved = position + sent, time.monotonic()
+                    position += sent
+                    moved = heard = time.monotonic()
                     following.sent(position)
                     self.told(position)
-            if time.monotonic() - moved > self.idle_timeout_s:
-                return f"no byte moved for {self.idle_timeout_s:.0f} s", None
+            if time.monotonic() - heard > settings.idle_timeout_s:
+                return f"no byte moved for {settings.idle_timeout_s:.0f} s", None
         try:
             connection.shutdown(socket.SHUT_WR)
         except OSError as error:
             return f"the connection broke off at its end: {error.strerror}", None
         return "", None
+
+
+def endless(message: Working, after_s: float) -> str:
+    """What to say of a NAS that says WORKING and nothing else."""
+    return f"it has said for more than {after_s:.0f} s that it is at work ({message.step}), and does not end"
 
 
 def _chunk(connection: socket.socket, source: Source, position: int) -> tuple[int, str]:

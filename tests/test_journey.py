@@ -108,6 +108,8 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
         BEGIN + 'take(); hear(); heard["transfer"] = "other"; say("KEPT", size=heard_size, digest=RIGHT, drive="d")',
         ManagerError),
     "silence": ("sys.stdin.read()", TalkSilent),
+    "at work for ever": (
+        'while True: say("WORKING", step="saving", done=1, total=2); time.sleep(0.1)', TalkSilent),
 }  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def test_no_lie_deletes_a_plot(plot: Path, tmp_path: Path, play: str, fault: typ
     }
     nas = lying_nas(tmp_path / "liar.py", play, RIGHT=right, **digests)
     with pytest.raises(fault) as caught:
-        travel(plot, nas, idle_timeout_s=1, attempts=2)
+        travel(plot, nas, idle_timeout_s=1, step_timeout_s=1, attempts=2)
     assert plot.read_bytes() == data
     assert "\n" not in str(caught.value)
 

@@ -12,7 +12,7 @@ from drive_manager.apart import alive, started_at
 from manager_core import __version__
 from manager_core.wire import Check, Checked
 from plot_manager.errors import NasUnreachable
-from plot_manager.nas import Session, command, is_local, login
+from plot_manager.nas import LAST_WORDS_BYTES, Session, command, is_local, login
 from plot_manager.settings import Nas
 
 HELLO = """echo '{"verb":"HELLO","transfer":"","protocol":1,"release":"9.9"}'"""
@@ -103,6 +103,16 @@ def test_a_script_that_cannot_be_started(tmp_path: Path) -> None:
     nas = Nas(name="box", host="localhost", receive_script=str(tmp_path / "nothing.sh"), identity=None)
     with pytest.raises(NasUnreachable, match=r"box: .*nothing\.sh cannot be started: No such file"):
         Session(nas, 20)
+
+
+def test_a_nas_that_floods_the_error_stream_takes_no_room_here(tmp_path: Path) -> None:
+    """8 MiB of it hold up nothing, and only the beginning is kept."""
+    flood = "head -c 8388608 /dev/zero | tr '\\0' x >&2"
+    nas = nas_of(tmp_path / "r.sh", f"echo first >&2; {flood}; {HELLO}; cat")
+    with Session(nas, 20) as session:
+        assert session.hello.release == "9.9"
+        assert len(session._errors.text(0)) <= LAST_WORDS_BYTES
+        assert session._errors.text(0).startswith("first\n")
 
 
 def test_the_reason_for_an_end_in_mid_talk(tmp_path: Path) -> None:

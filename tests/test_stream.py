@@ -15,6 +15,7 @@ from smallnas import PIECE, pieces_of
 from manager_core.lines import encode
 from manager_core.talk import Talk, TalkOver
 from manager_core.wire import Refused, Working
+from plot_manager.settings import Transfer
 from plot_manager.stream import Following, Source, Stream, Streamed
 
 DATA = os.urandom(1 << 20) * 65
@@ -84,13 +85,16 @@ def nas(request: pytest.FixtureRequest) -> Iterator[Nas]:
 
 def sent_by(
     plot: Path, nas: Nas, offset: int = 0, told: list[int] | None = None, *, size: int = len(DATA),
-    connect_timeout_s: float = 1.0, idle_timeout_s: float = 1.0,
+    connect_timeout_s: float = 1.0, idle_timeout_s: float = 1.0, step_timeout_s: float = 60.0,
 ) -> Streamed:  # fmt: skip
     fd = os.open(plot, os.O_RDONLY)
     try:
         heard = [] if told is None else told
         source = Source(fd, size, "xxh3-128")
-        stream = Stream(source, nas.talk, connect_timeout_s, idle_timeout_s, heard.append, lambda _: None)
+        settings = Transfer(
+            connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s, step_timeout_s=step_timeout_s
+        )
+        stream = Stream(source, nas.talk, settings, heard.append, lambda _: None)
         return stream.send(offset, nas.where)
     finally:
         os.close(fd)
@@ -149,6 +153,22 @@ def test_a_nas_that_is_at_it_is_not_silent(plot: Path, nas: Nas) -> None:
     over.set()
     thread.join()
     assert (streamed.broken, type(streamed.heard)) == ("", Refused)
+
+
+@pytest.mark.parametrize("nas", [0], indirect=True)
+def test_a_nas_that_says_for_ever_that_it_is_at_work(plot: Path, nas: Nas) -> None:
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.1):
+            nas.say(Working("t", "writing", 1, 2))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    streamed = sent_by(plot, nas, step_timeout_s=1.0)
+    over.set()
+    thread.join()
+    assert streamed.broken == "it has said for more than 1 s that it is at work (writing), and does not end"
 
 
 @pytest.mark.parametrize("nas", [0], indirect=True)
