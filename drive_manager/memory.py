@@ -58,10 +58,10 @@ def sizes_offered(state_folder: Path, now_s: float) -> tuple[int, ...]:
 
 
 def remember_conflict(
-    state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]
+    state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int], why: str
 ) -> None:
-    """Note that the offered plot (size, mtime_ns) and the final file (likewise) of one name differ in content."""
-    entry = {"offered": list(offered), "final": list(final), "at": int(time.time())}
+    """Note that the offered plot (size, mtime_ns) and the final file (likewise) of one name cannot both be right."""
+    entry = {"offered": list(offered), "final": list(final), "why": why, "at": int(time.time())}
     _change(state_folder / CONFLICTS, lambda conflicts: _note_conflict(conflicts, name, entry))
 
 
@@ -74,12 +74,15 @@ def _note_conflict(conflicts: dict[str, Any], name: str, entry: dict[str, Any]) 
         del conflicts[old]
 
 
-def is_conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]) -> bool:
-    """Whether just these two files were found to differ before."""
+def conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]) -> str:
+    """What was found to be wrong with just these two files before, or ""."""
     known = _entries(state_folder / CONFLICTS).get(name)
-    if not isinstance(known, dict):
-        return False
-    return (known.get("offered"), known.get("final")) == (list(offered), list(final))
+    if not isinstance(known, dict) or [known.get("offered"), known.get("final")] != [
+        list(offered),
+        list(final),
+    ]:
+        return ""
+    return str(known.get("why", ""))
 
 
 def remember_no_space(state_folder: Path, mount: str) -> None:

@@ -18,15 +18,14 @@ from dataclasses import asdict, dataclass
 
 from drive_manager.errors import DriveFault
 from manager_core import digest
+from manager_core.files import NOT_SUPPORTED, rename_new
 from manager_core.wire import DIGEST, MAX_SIZE_BYTES
 
 SIDECAR = ".pieces.tmp"
 MAX_SIDECAR_BYTES = 8 << 20
 FALLOC_FL_KEEP_SIZE = 1
-RENAME_NOREPLACE = 1
 # Never by a link; and a pipe that got here all the same is not waited for.
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -224,7 +223,10 @@ class Partial:
         )
         if not os.path.samestat(opened, named):
             raise DriveFault(f"{self.name}.tmp was replaced while it was being received")
-        rename_new(self._folder, self.name + ".tmp", self.name)
+        try:
+            rename_new(self._folder, self.name + ".tmp", self.name)
+        except FileExistsError as error:
+            raise AlreadyThere(f"{self.name} is there already") from error
         try:
             os.fsync(self._folder)
             # Only now, for a `.tmp` without a sidecar is not ours. Synced too: once KEPT is said nobody offers the
@@ -270,22 +272,3 @@ class Partial:
             if fd >= 0:
                 os.close(fd)
         self.fd = self._side = -1
-
-
-def rename_new(folder_fd: int, old: str, new: str) -> None:
-    """Rename within a folder, never onto an existing name: renameat2(2), or link and unlink where that is missing.
-
-    Raises AlreadyThere, OSError.
-    """
-    if _libc.renameat2(folder_fd, os.fsencode(old), folder_fd, os.fsencode(new), RENAME_NOREPLACE) == 0:
-        return
-    code = ctypes.get_errno()
-    if code == errno.EEXIST:
-        raise AlreadyThere(f"{new} is there already")
-    if code not in NOT_SUPPORTED:
-        raise OSError(code, os.strerror(code), new)
-    try:
-        os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
-    except FileExistsError as error:
-        raise AlreadyThere(f"{new} is there already") from error
-    os.unlink(old, dir_fd=folder_fd)

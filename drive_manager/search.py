@@ -24,6 +24,7 @@ class Final:
     size: int
     mtime_ns: int
     aside: str = ""
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
         aside = f"set aside: {mark.why}" if mark else ""
         final, partial, stranger = _named(settings, mount, voice.offer.name)
         if final is not None:
-            finals.append(replace(final, aside=aside))
+            finals.append(replace(final, aside=aside, uuid=uuid))
         if partial and not aside:
             partials.append(mount.point)
         if mount.point in allowed:

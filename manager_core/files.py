@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
+import math
 import os
 import stat
 import threading
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=DataclassInstance)
 
+RENAME_NOREPLACE = 1
+NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+MAX_DIGITS = 20
 _PLAIN: dict[str, Any] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 
@@ -74,13 +79,33 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def rename_new(folder_fd: int, old: str, new: str) -> None:
+    """Rename within an open folder, never onto an existing name: renameat2(2), or link and unlink where it is missing.
+
+    :raises FileExistsError: when the name is taken; both are as they were
+    :raises OSError: when it cannot be done
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(folder_fd, os.fsencode(old), folder_fd, os.fsencode(new), RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in NOT_SUPPORTED:
+        raise OSError(code, os.strerror(code), new)
+    os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+    os.unlink(old, dir_fd=folder_fd)
+
+
 def read_json(path: Path) -> object | None:
     """What the JSON file holds; None when there is no such file.
 
-    :raises UnreadableError: when it is there but cannot be read, or is no JSON
+    :raises UnreadableError: when it is there but cannot be read, is no JSON, or has numbers that nobody wrote
     """
     try:
-        found: object = json.loads(path.read_bytes())
+        found: object = json.loads(
+            path.read_bytes(), parse_int=_int, parse_float=_finite, parse_constant=_finite
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -106,6 +131,20 @@ def typed(made: T) -> T:
         if wanted and (not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool)):
             raise TypeError(f"{one.name} is no {one.type}")
     return made
+
+
+def _int(text: str) -> int:
+    """No number that a float cannot hold: reckoning with it would fail in each run."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:MAX_DIGITS]}… is too large a number")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number to reckon with")
+    return value
 
 
 def _is_so(path: Path, data: bytes, mode: int) -> bool:

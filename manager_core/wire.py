@@ -85,6 +85,14 @@ class Done(Message):
 
 
 @dataclass(frozen=True)
+class Aside(Message):
+    """Plotter: HAVE is the plot that was offered, and my file has another name now: is yours there still?
+
+    The NAS answers HAVE again, or REFUSED: where a plot folder is a drive of the NAS, both are one file.
+    """
+
+
+@dataclass(frozen=True)
 class Differs(Message):
     """Plotter: HAVE has another content than the plot that was offered."""
 

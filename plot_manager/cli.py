@@ -44,7 +44,7 @@ def _busy(lock: Path, settings: Settings, *, rehearsal: bool) -> None:
         return
     from plot_manager import people
 
-    idle_s = min(held_for(lock), sign.missing_for(settings.files.transfer_job_running))
+    idle_s = min(held_for(lock), sign.still_for(settings.files.transfer_job_running))
     level, text = busy(idle_s, settings.transfer.patience_s)
     log.log(level, "%s", text)
     people.blocked(settings, text if level >= logging.WARNING else "")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from manager_core import digest, writers
-from manager_core.files import sync_folder
+from manager_core import digest
+from manager_core.errors import ManagerError
 from manager_core.lines import verb_of
-from manager_core.plots import Facts, Verdict
+from manager_core.plots import Verdict
 from manager_core.talk import TalkSilent
 from manager_core.wire import (
+    Aside,
     Damaged,
     Differs,
     Done,
@@ -31,8 +31,9 @@ from manager_core.wire import (
     Working,
 )
 from plot_manager.addresses import Addresses
-from plot_manager.errors import NasUnreachable, SourceChanged, StreamBroken
+from plot_manager.errors import NasUnreachable, StreamBroken
 from plot_manager.nas import Session
+from plot_manager.original import Original, opened
 from plot_manager.outcome import End, Outcome
 from plot_manager.settings import Transfer
 from plot_manager.stream import Source, Stream, endless
@@ -42,13 +43,13 @@ log = logging.getLogger(__name__)
 CONNECTS = 2  # the first may have met a stranger who was there before us
 
 WORKING_EVERY_S = 10.0
-CHANGED = "the plot changed while it was being sent; it is looked at again in the next run"
 
 
 @dataclass
 class Journey:
     """The way of one plot over one talk. `told` hears the position in bytes as it moves on.
 
+    `alive` is called whenever either side shows that it is at work on the plot, however long that takes.
     `answered` tells whether the NAS said anything to the offer.
     """
 
@@ -57,11 +58,13 @@ class Journey:
     settings: Transfer
     addresses: Addresses
     told: Callable[[int], None]
+    alive: Callable[[], None] = lambda: None
     rehearsal: bool = False
     transfer: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     streamed: int = 0
     answered: bool = False
     _worked: float = 0.0
+    _noted: float = 0.0
     _broken: str = ""
     _unconnected: int = 0
     _position: int = 0
@@ -69,35 +72,45 @@ class Journey:
     def travel(self) -> Outcome:
         """Take the plot to the NAS. Raises PlotterError, ManagerError of the talk, OSError of the plot."""
         began = time.monotonic()
-        with _opened(self.verdict) as source_fd:
-            facts = Facts.of(os.fstat(source_fd))
-            source = Source(source_fd, facts.size, self.settings.digest)
-            name = self.verdict.path.name
-            self._say(Offer(self.transfer, name, facts.size, facts.mtime_ns, source.digest, self.rehearsal))
+        with opened(self.verdict) as plot:
+            facts, kind = plot.facts, self.settings.digest
+            self._say(Offer(self.transfer, plot.path.name, facts.size, facts.mtime_ns, kind, self.rehearsal))
             answer = self._hear()
             if isinstance(answer, Have):
-                end = self._compare(source, answer)
+                end = self._compare(plot, answer)
             elif isinstance(answer, Holds):
-                end = self._deliver(source, answer)
+                end = self._deliver(plot, answer)
             else:
                 end = self._refused(answer)
         return Outcome(end.end, end.drive, time.monotonic() - began, self.streamed, end.refused)
 
-    def _compare(self, source: Source, have: Have) -> Outcome:
-        """The NAS has a final file of this name and size: the same, or another plot?"""
+    def _compare(self, plot: Original, have: Have) -> Outcome:
+        """The NAS has a final file of this name and size: the same, another plot, or this very file?"""
+        source = self._source(plot)
         pieces = digest.of_file(
             source.fd, source.size, source.digest, self._reading("comparing", source.size)
         )
-        if have.size != source.size or have.digest != digest.of_pieces(pieces, source.digest):
+        if (have.size, have.digest) != (source.size, digest.of_pieces(pieces, source.digest)):
             self._say(Differs(self.transfer))
             return self._refused(self._hear())
-        self._delete(source)
-        self._say(Done(self.transfer))
+        answer: Message = have
+
+        def is_there_still() -> bool:
+            nonlocal answer
+            self._say(Aside(self.transfer))
+            answer = self._hear()
+            return answer == have
+
+        # The plot folder may be a drive of the NAS, or lead to one from afar: then both are one file.
+        if not plot.leave(is_there_still):
+            return self._refused(answer)
+        with contextlib.suppress(ManagerError):  # the plot is safe there, and deleted here: the talk may end
+            self._say(Done(self.transfer))
         return Outcome(End.WAS_THERE, have.drive)
 
-    def _deliver(self, source: Source, holds: Holds) -> Outcome:
+    def _deliver(self, plot: Original, holds: Holds) -> Outcome:
         """Send what the NAS does not hold, again from the first damaged piece where needed."""
-        pieces = list(self._agreed(source, holds))
+        pieces = list(self._agreed(self._source(plot), holds))
         for attempt in range(1 + self.settings.attempts):
             if attempt:
                 log.warning(
@@ -105,16 +118,19 @@ class Journey:
                     self.verdict.path.name,
                     len(pieces),
                 )
-            answer = self._send(source, pieces)
+            answer = self._send(plot, pieces)
             if isinstance(answer, Kept):
-                return self._kept(source, answer, pieces)
+                return self._kept(plot, answer, pieces)
             if not isinstance(answer, Damaged):
                 return self._refused(answer)
             if answer.piece > len(pieces):
                 raise NasUnreachable(f"DAMAGED names piece {answer.piece}, of which nothing was sent")
             del pieces[answer.piece :]
-            self._unchanged(source)
+            plot.unchanged()
         raise StreamBroken(f"still damaged after {attempt + 1} attempts: {self._broken or 'digests differ'}")
+
+    def _source(self, plot: Original) -> Source:
+        return Source(plot.fd, plot.facts.size, self.settings.digest)
 
     def _agreed(self, source: Source, holds: Holds) -> Iterator[str]:
         """The pieces that the NAS holds and that are ours, from the first on."""
@@ -125,8 +141,9 @@ class Journey:
             told((index + 1) * digest.PIECE_BYTES)
             yield held
 
-    def _send(self, source: Source, pieces: list[str]) -> Message:
+    def _send(self, plot: Original, pieces: list[str]) -> Message:
         """One SEND to its answer; `pieces` grows by what was sent."""
+        source = self._source(plot)
         offset = min(len(pieces) * digest.PIECE_BYTES, source.size)
         while True:
             self._say(Send(self.transfer, offset, self.addresses.current()))
@@ -145,7 +162,7 @@ class Journey:
         if streamed.heard is not None:
             return streamed.heard
         pieces.extend(streamed.pieces)
-        self._as_offered(source)  # else the NAS would keep a mixture of what was there before and after
+        plot.as_offered()  # else the NAS would keep a mixture of what was there before and after
         whole = not streamed.broken and len(pieces) == digest.count(source.size)
         self._say(
             Sent(self.transfer, streamed.pieces, digest.of_pieces(pieces, source.digest) if whole else "")
@@ -159,42 +176,18 @@ class Journey:
     def _told(self, position: int) -> None:
         self.streamed += max(0, position - self._position)
         self._position = position
+        self.alive()
         self.told(position)
 
-    def _kept(self, source: Source, kept: Kept, pieces: list[str]) -> Outcome:
-        own = digest.of_pieces(pieces, source.digest)
-        if len(pieces) != digest.count(source.size) or (kept.size, kept.digest) != (source.size, own):
+    def _kept(self, plot: Original, kept: Kept, pieces: list[str]) -> Outcome:
+        size, own = plot.facts.size, digest.of_pieces(pieces, self.settings.digest)
+        if len(pieces) != digest.count(size) or (kept.size, kept.digest) != (size, own):
             raise NasUnreachable(f"KEPT speaks of another plot ({kept.size:,} bytes, digest {kept.digest})")
         # Were the offer altered on its way, the NAS would keep these bytes elsewhere, or remove them after a rehearsal.
         if (kept.name, kept.rehearsal) != (self.verdict.path.name, self.rehearsal):
             raise NasUnreachable(f"KEPT is the answer to another offer ({kept.name})")
-        self._delete(source)
+        plot.leave()
         return Outcome(End.MOVED, kept.drive)
-
-    def _unchanged(self, source: Source) -> None:
-        """Raises SourceChanged unless the name still leads to the file that was offered, as it was."""
-        self._as_offered(source)
-        try:
-            named = _same(Facts.of(self.verdict.path.lstat()), self.verdict.facts)
-        except FileNotFoundError:
-            named = False
-        if not named:
-            raise SourceChanged(CHANGED)
-
-    def _as_offered(self, source: Source) -> None:
-        """Raises SourceChanged unless the open file is as it was offered, whatever its name leads to by now."""
-        if not _same(Facts.of(os.fstat(source.fd)), self.verdict.facts):
-            raise SourceChanged(CHANGED)
-
-    def _delete(self, source: Source) -> None:
-        if writers.has_writer(source.fd):
-            raise SourceChanged("a program has the plot open for writing; it stays until that ends")
-        self._unchanged(source)  # last, so that hardly any time is left for the file to be replaced
-        self.verdict.path.unlink()
-        with contextlib.suppress(
-            OSError
-        ):  # after a power cut it may be there again: it is offered again, that is all
-            sync_folder(self.verdict.path.parent)
 
     def _refused(self, answer: Message) -> Outcome:
         if not isinstance(answer, Refused):
@@ -210,50 +203,28 @@ class Journey:
         while True:
             message = self.session.talk.hear(self.settings.idle_timeout_s)
             self.answered = True
-            if isinstance(message, Working):
-                if time.monotonic() - began > self.settings.step_timeout_s:
-                    raise TalkSilent(endless(message, self.settings.step_timeout_s))
-                log.debug(
-                    "%s: the NAS is at it: %s, %s of %s bytes",
-                    self.verdict.path.name,
-                    message.step,
-                    f"{message.done:,}",
-                    f"{message.total:,}",
-                )
-            elif message.transfer == self.transfer:
+            if message.transfer == self.transfer and not isinstance(message, Working):
                 return message
+            if time.monotonic() - began > self.settings.step_timeout_s:
+                raise TalkSilent(endless(self.settings.step_timeout_s))
+            if isinstance(message, Working):
+                self._note(message)
+
+    def _note(self, message: Working) -> None:
+        self.alive()
+        if time.monotonic() - self._noted >= WORKING_EVERY_S:
+            self._noted = time.monotonic()
+            log.debug("%s: the NAS is at it: %s, %s of %s bytes", self.verdict.path.name, message.step,
+                      f"{message.done:,}", f"{message.total:,}")  # fmt: skip
 
     def _reading(self, step: str, total: int) -> Callable[[int], None]:
         """What tells the NAS that this side is at a long step, well before it would count as silent."""
         every_s = min(WORKING_EVERY_S, self.settings.idle_timeout_s / 3)
 
         def told(done: int) -> None:
+            self.alive()
             if time.monotonic() - self._worked >= every_s:
                 self._worked = time.monotonic()
                 self._say(Working(self.transfer, step, done, total))
 
         return told
-
-
-@contextlib.contextmanager
-def _opened(verdict: Verdict) -> Iterator[int]:
-    """The plot open for reading, as it was found. Raises SourceChanged, OSError."""
-    fd = os.open(verdict.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not _same(Facts.of(os.fstat(fd)), verdict.facts):
-            raise SourceChanged(
-                "the plot changed since it was found complete; it is looked at again in the next run"
-            )
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _same(found: Facts, offered: Facts | None) -> bool:
-    """Whether a file is the one offered: device, inode, size and mtime (reading it may change no more than atime)."""
-    return offered is not None and (found.device, found.inode, found.size, found.mtime_ns) == (
-        offered.device,
-        offered.inode,
-        offered.size,
-        offered.mtime_ns,
-    )

@@ -112,7 +112,9 @@ class Offers:
         if target.session is None:
             target.session = Session(target.nas, self.settings.connect_timeout_s)
             self.told.over(_about(target))
-        return Journey(target.session, verdict, self.settings, target.addresses, told, self.rehearsal)
+        return Journey(
+            target.session, verdict, self.settings, target.addresses, told, self.sign.moves, self.rehearsal
+        )
 
     def _broke_off(self, target: Target, verdict: Verdict, error: Exception) -> Next:
         """Whose fault it was: the plot's own, or of a NAS that is down or fails."""

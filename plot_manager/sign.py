@@ -15,6 +15,7 @@ from manager_core.files import remove, replace
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 16  # more than this we never wrote
+MOVES_EVERY_S = 20.0
 
 
 class Sign:
@@ -23,6 +24,7 @@ class Sign:
     def __init__(self, file: Path, *, off: bool = False) -> None:
         self._file = file
         self._off = off
+        self._moved = 0.0
 
     def clear(self) -> None:
         """Remove what a killed run left there."""
@@ -38,6 +40,12 @@ class Sign:
             yield
         finally:
             self.clear()
+
+    def moves(self) -> None:
+        """Either side is at work on the plot: the file is as new as that."""
+        if time.monotonic() - self._moved >= MOVES_EVERY_S:
+            self._moved = time.monotonic()
+            self._try(lambda: os.utime(self._file))
 
     def _try(self, change: Callable[[], object]) -> None:
         if self._off:
@@ -65,13 +73,12 @@ def lines(file: Path) -> list[str]:
         return []
 
 
-def missing_for(file: Path) -> float:
-    """For how many seconds it has surely not been there; 0 while it is, or when that cannot be known."""
+def still_for(file: Path) -> float:
+    """For how many seconds no plot has moved, as far as the file shows; 0 when that cannot be known."""
     try:
-        if os.path.lexists(file):
-            return 0.0
         # To make or remove it changes its folder, so it cannot have been there since then.
-        return max(0.0, time.time() - file.parent.stat().st_mtime)
+        changed = file if os.path.lexists(file) else file.parent
+        return max(0.0, time.time() - changed.lstat().st_mtime)
     except OSError:
         return 0.0
 

@@ -161,7 +161,7 @@ class Stream:
                     return "", message
                 heard = time.monotonic()  # its drive is slow: that is being heard from
                 if heard - moved > settings.step_timeout_s:
-                    return endless(message, settings.step_timeout_s), None
+                    return endless(settings.step_timeout_s), None
             if writable:
                 sent, fault = _chunk(connection, self.source, position)
                 if fault:
@@ -180,9 +180,9 @@ class Stream:
         return "", None
 
 
-def endless(message: Working, after_s: float) -> str:
-    """What to say of a NAS that says WORKING and nothing else."""
-    return f"it has said for more than {after_s:.0f} s that it is at work ({message.step}), and does not end"
+def endless(after_s: float) -> str:
+    """What to say of a NAS that says that it is at work, and nothing else."""
+    return f"it has said for more than {after_s:.0f} s that it is at work, and does not end"
 
 
 def _chunk(connection: socket.socket, source: Source, position: int) -> tuple[int, str]:

@@ -12,10 +12,11 @@ from rig.drives import Drive, PowerSwitch
 from rig.waits import wait_for
 from smallnas import Caller, SmallNas, offer, pieces_of, sent, sidecar_header
 
+from drive_manager import marks
 from drive_manager.state import plot_lock
 from manager_core import digest
 from manager_core.locks import Lock
-from manager_core.wire import Check, Checked, Differs, Done, Have, Holds, Kept, Offer, Refused
+from manager_core.wire import Aside, Check, Checked, Differs, Done, Have, Holds, Kept, Offer, Refused
 
 DATA = os.urandom(1_000_000)
 OFFER = offer(DATA)
@@ -103,6 +104,12 @@ MEANWHILE: dict[str, tuple[Callable[[Path], object], str]] = {
         "is not the drive any more",
     ),
     "it shrinks": (lambda path: os.truncate(path, 5), "changed while it was read"),
+    "it is deleted": (lambda path: path.unlink(), "changed while it was read"),
+    "it is touched": (lambda path: os.utime(path, ns=(5, 5)), "changed while it was read"),
+    "another file has its name": (
+        lambda path: (path.rename(path.with_name("b")), path.write_bytes(DATA)),
+        "changed while it was read",
+    ),
 }
 
 
@@ -118,6 +125,39 @@ def test_what_changes_while_it_is_read_again_proves_nothing(
         change(path)
         refused = caller.hear(Refused)
         assert (refused.code, why in refused.why) == ("failed", True)
+
+
+def test_a_drive_that_is_set_aside_meanwhile_proves_nothing(nas: SmallNas) -> None:
+    path, size = nas.drives[0] / NAME, 1 << 30
+    os.truncate(path, size)
+    with Caller(nas.script) as caller:
+        caller.say(Offer("t", NAME, size, 1, "xxh3-128"))
+        wait_for(lambda: is_reading(caller.process.pid, path), "the reading to begin")
+        marks.set_aside(nas.state, str(nas.drives[0]), "", "a write failed", "2021-03-19", failed=True)
+        assert "was set aside meanwhile: a write failed" in caller.hear(Refused).why
+
+
+def test_aside_is_answered_by_what_is_there_now(nas: SmallNas) -> None:
+    path = nas.drives[0] / NAME
+    with Caller(nas.script) as caller:
+        have = caller.ask(OFFER, Have)
+        assert caller.ask(Aside("t"), Have) == have
+        caller.say(Done("t"))
+        caller.ask(OFFER, Have)
+        path.unlink()
+        assert caller.ask(Aside("t"), Refused).code == "failed", "deleted meanwhile, by whoever it was"
+
+
+def test_a_plot_that_lies_on_the_drive_itself_is_told_and_stays(nas: SmallNas) -> None:
+    path = nas.drives[0] / NAME
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        path.rename(path.with_name("aside"))
+        first = caller.ask(Aside("t"), Refused)
+        path.with_name("aside").rename(path)
+        assert first.code == "conflict"
+        assert f"{path} is the very file that was offered" in first.why
+        assert caller.ask(OFFER, Refused) == first, "without reading it again"
 
 
 def test_a_conflict_is_remembered_until_one_side_changes(nas: SmallNas) -> None:

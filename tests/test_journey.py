@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,8 @@ LIES: dict[str, tuple[str, type[Exception]]] = {
         BEGIN + 'take(); hear(); heard["transfer"] = "other"; say("KEPT", size=heard_size, digest=RIGHT, drive="d")',
         ManagerError),
     "silence": ("sys.stdin.read()", TalkSilent),
+    "of another transfer for ever": (
+        'heard["transfer"] = "other"\nwhile True: say("DAMAGED", piece=0); time.sleep(0.1)', TalkSilent),
     "at work for ever": (
         'while True: say("WORKING", step="saving", done=1, total=2); time.sleep(0.1)', TalkSilent),
 }  # fmt: skip
@@ -126,6 +129,54 @@ def test_no_lie_deletes_a_plot(plot: Path, tmp_path: Path, play: str, fault: typ
         travel(plot, nas, idle_timeout_s=1, step_timeout_s=1, attempts=2)
     assert plot.read_bytes() == data
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["folder", "link"])
+def test_a_plot_folder_that_is_a_drive_of_the_nas_loses_nothing(plot: Path, tmp_path: Path, way: str) -> None:
+    """There the NAS finds the plot itself: size and digest are right, and it is the only copy."""
+    nas, data = SmallNas(tmp_path / "nas"), plot.read_bytes()
+    plot = plot.rename(nas.drives[0] / plot.name)
+    if way == "link":
+        (tmp_path / "way").symlink_to(plot.parent)
+        plot = tmp_path / "way" / plot.name
+    for _ in range(2):
+        outcome = travel(plot, nas.target())
+        assert outcome.refused is not None
+        assert outcome.refused.code == "conflict"
+        assert "is the very file that was offered" in outcome.refused.why
+        assert nas.names() == [plot.name]
+        assert plot.read_bytes() == data
+
+
+THEN = {
+    "another digest": 'say("HAVE", size=heard_size, digest=OTHER, drive="d"); hear()',
+    "another size": 'say("HAVE", size=heard_size - 1, digest=RIGHT, drive="d"); hear()',
+    "refused": 'say("REFUSED", code="failed", why="so"); hear()',
+    "the end": "",
+    "silence": "sys.stdin.read()",
+    "garbage": 'print("x", flush=True); hear()',
+}
+
+
+@pytest.mark.parametrize("then", THEN.values(), ids=THEN)
+def test_a_plot_that_was_set_aside_comes_back(plot: Path, tmp_path: Path, then: str) -> None:
+    right, data = digest.of_pieces(pieces_of(plot.read_bytes()), "xxh3-128"), plot.read_bytes()
+    have = 'heard_size = heard["size"]; say("HAVE", size=heard_size, digest=RIGHT, drive="d"); '
+    look = "assert [path.name for path in PLOTS.iterdir()] == ['plot-k32-a.plot.leaving']; "
+    play = f"{have}assert hear()['verb'] == 'ASIDE'; PLOTS = pathlib.Path(PLOTS); {look}{then}"
+    nas = lying_nas(tmp_path / "nas.py", play, RIGHT=right, OTHER="0" * 32, PLOTS=str(plot.parent))
+    with contextlib.suppress(ManagerError):
+        assert travel(plot, nas, idle_timeout_s=1).refused is not None
+    assert [path.name for path in plot.parent.iterdir()] == [plot.name]
+    assert plot.read_bytes() == data
+
+
+def test_a_talk_that_ends_at_done_is_no_failure(plot: Path, tmp_path: Path) -> None:
+    right = digest.of_pieces(pieces_of(plot.read_bytes()), "xxh3-128")
+    have = 'say("HAVE", size=heard_size, digest=RIGHT, drive="d")'
+    play = f'heard_size = heard["size"]; {have}; hear(); sys.stdin.close(); {have}; os._exit(0)'
+    assert travel(plot, lying_nas(tmp_path / "nas.py", play, RIGHT=right)).end is End.WAS_THERE
+    assert not plot.exists()
 
 
 def test_the_same_nas_without_the_lie_is_believed(plot: Path, tmp_path: Path) -> None:

@@ -59,16 +59,16 @@ OFFERED, FINAL = (100, 1_616_179_801_830_000_000), (100, 5)
 def test_a_conflict_counts_for_just_these_two_files(
     tmp_path: Path, name: str, offered: tuple[int, int], final: tuple[int, int], known: bool
 ) -> None:
-    assert not memory.is_conflict(tmp_path, name, offered, final)
-    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL)
-    assert memory.is_conflict(tmp_path, name, offered, final) is known
+    assert not memory.conflict(tmp_path, name, offered, final)
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL, "differs")
+    assert memory.conflict(tmp_path, name, offered, final) == ("differs" if known else "")
 
 
 def test_the_newest_conflict_of_a_name_counts(tmp_path: Path) -> None:
-    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL)
-    memory.remember_conflict(tmp_path, "a.plot", OFFERED, (100, 6))
-    assert not memory.is_conflict(tmp_path, "a.plot", OFFERED, FINAL)
-    assert memory.is_conflict(tmp_path, "a.plot", OFFERED, (100, 6))
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL, "differs")
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, (100, 6), "differs")
+    assert not memory.conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    assert memory.conflict(tmp_path, "a.plot", OFFERED, (100, 6))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"5": null}', '{"²": 1}', '{"a.plot": 7}', "\xff"])
@@ -76,11 +76,11 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path: Path, text: str) -> 
     for name in (memory.OFFERS, memory.CONFLICTS):
         (tmp_path / name).write_text(text, encoding="latin-1")
     assert memory.sizes_offered(tmp_path, time.time()) == ()
-    assert not memory.is_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    assert not memory.conflict(tmp_path, "a.plot", OFFERED, FINAL)
     memory.remember_offer(tmp_path, 5)
-    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    memory.remember_conflict(tmp_path, "a.plot", OFFERED, FINAL, "differs")
     assert memory.sizes_offered(tmp_path, time.time()) == (5,)
-    assert memory.is_conflict(tmp_path, "a.plot", OFFERED, FINAL)
+    assert memory.conflict(tmp_path, "a.plot", OFFERED, FINAL)
 
 
 def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

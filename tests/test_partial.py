@@ -20,7 +20,8 @@ from smallnas import PIECE, folder_open, pieces_of, sidecar_header
 
 from drive_manager.apart import Child, Link
 from drive_manager.errors import DriveFault
-from drive_manager.partial import AlreadyThere, InTheWay, Partial, read_sidecar, rename_new
+from drive_manager.partial import AlreadyThere, InTheWay, Partial, read_sidecar
+from manager_core.files import rename_new
 
 NAME = "plot-k32-a.plot"
 SIDE = NAME + ".pieces.tmp"
@@ -425,7 +426,7 @@ def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: 
         refuse(316, errno.EINVAL)  # renameat2, as where the file system knows no RENAME_NOREPLACE
         try:
             rename_new(folder, "old", NAME)
-        except AlreadyThere:
+        except FileExistsError:
             link.send("there already")
         rename_new(folder, "old", "b.plot")
         link.send("renamed")

@@ -21,7 +21,7 @@ def test_there_while_a_plot_is_in_flight(tmp_path: Path) -> None:
         (line,) = sign.lines(file)
         assert line.startswith("/plots/a.plot to box since ")
         assert line.endswith(f", process {os.getpid()}")
-        assert sign.missing_for(file) == 0
+        assert sign.still_for(file) < 60
     assert not file.exists()
     file.write_text("left by a killed run\n")
     shown.clear()
@@ -61,7 +61,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFix
     with shown.shown(PLOT, "box"):
         pass
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert sign.missing_for(tmp_path / "nowhere" / "running") == 0, "nothing is known"
+    assert sign.still_for(tmp_path / "nowhere" / "running") == 0, "nothing is known"
 
 
 def test_a_rehearsal_shows_nothing(tmp_path: Path) -> None:
@@ -74,11 +74,24 @@ def test_a_rehearsal_shows_nothing(tmp_path: Path) -> None:
     assert file.exists()
 
 
+def test_a_transfer_that_does_not_move_shows(tmp_path: Path) -> None:
+    file = tmp_path / "running"
+    shown = Sign(file)
+    with shown.shown(PLOT, "box"):
+        os.utime(file, (time.time() - 400, time.time() - 400))
+        assert 399 < sign.still_for(file) < 460
+        shown.moves()
+        assert sign.still_for(file) < 60
+        os.utime(file, (time.time() - 400, time.time() - 400))
+        shown.moves()
+        assert sign.still_for(file) > 399, "not written again within the same seconds"
+
+
 def test_for_how_long_it_was_not_there(tmp_path: Path) -> None:
     file = tmp_path / "running"
     os.utime(tmp_path, (time.time() - 400, time.time() - 400))
-    assert 399 < sign.missing_for(file) < 460
+    assert 399 < sign.still_for(file) < 460
     file.touch()
-    assert sign.missing_for(file) == 0
+    assert sign.still_for(file) < 60
     file.unlink()
-    assert sign.missing_for(file) < 60, "it was there a moment ago"
+    assert sign.still_for(file) < 60, "it was there a moment ago"

@@ -168,7 +168,7 @@ def test_a_nas_that_says_for_ever_that_it_is_at_work(plot: Path, nas: Nas) -> No
     streamed = sent_by(plot, nas, step_timeout_s=1.0)
     over.set()
     thread.join()
-    assert streamed.broken == "it has said for more than 1 s that it is at work (writing), and does not end"
+    assert streamed.broken == "it has said for more than 1 s that it is at work, and does not end"
 
 
 @pytest.mark.parametrize("nas", [0], indirect=True)

@@ -22,6 +22,7 @@ MESSAGES = (
     wire.Offer("t-1", NAME, 1, -1, "blake3", rehearsal=True),
     wire.Refused("t-1", "busy", "4 of 4 drives are being written", 15),
     wire.Have("t-1", 5, XXH3, "/mnt/drive1"),
+    wire.Aside("t-1"),
     wire.Done("t-1"),
     wire.Differs("t-1"),
     wire.Holds("t-1", (), "/mnt/drive1"),

@@ -30,6 +30,7 @@ TALK = (
     wire.Send("t-1", 0, ""),
     wire.Send("t-1", 0, "127.0.0.1"),
     sent(DATA, OFFER),
+    wire.Aside("t-1"),
     wire.Done("t-1"),
     wire.Working("t-1", "comparing", 1, 2),
 )

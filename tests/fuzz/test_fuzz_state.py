@@ -101,7 +101,7 @@ def test_runs_of_the_nas(one_more: Count, tmp_path: Path, caplog: pytest.LogCapt
     one_more.may_grow_kb = 1_000_000  # many runs in one process, with all that they log
     nas = SmallNas(tmp_path, drives=3, ini={"health": {"smart": "no"}})
     memory.remember_offer(nas.state, 1000)
-    memory.remember_conflict(nas.state, "x.plot", (1, 2), (3, 4))
+    memory.remember_conflict(nas.state, "x.plot", (1, 2), (3, 4), "they differ")
     memory.remember_no_space(nas.state, "/mnt/x")
     memory.remember_end(nas.state, "x.plot", failed=True)
     marks.set_aside(nas.state, str(nas.drives[1]), "", "why", MARK, failed=True)

@@ -1,0 +1,139 @@
+"""The plot at home, from its offer to its deletion: open, unchanged, aside, gone.
+
+It goes in two steps, so that nothing but this very file is deleted. First it gets a name that nobody else uses; and
+only when that name leads to the file that was sent, and the NAS still has its own, that name goes. A run that is
+killed in between leaves NAME.leaving, to which `bring_back` gives its name again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manager_core import writers
+from manager_core.files import rename_new
+from manager_core.plots import Facts, Verdict, is_final_name
+from plot_manager.errors import SourceChanged
+
+log = logging.getLogger(__name__)
+
+LEAVING = ".leaving"
+CHANGED = "the plot changed while it was being sent; it is looked at again in the next run"
+
+
+@dataclass(frozen=True)
+class Original:
+    """A plot that is open for reading as `fd`, and what it was when it was offered."""
+
+    path: Path
+    facts: Facts
+    fd: int
+
+    def as_offered(self) -> None:
+        """Raises SourceChanged unless the open file is as it was offered, whatever its name leads to by now."""
+        if not _same(Facts.of(os.fstat(self.fd)), self.facts):
+            raise SourceChanged(CHANGED)
+
+    def unchanged(self) -> None:
+        """Raises SourceChanged unless its name still leads to the file that was offered, as it was."""
+        self.as_offered()
+        try:
+            named = _same(Facts.of(self.path.lstat()), self.facts)
+        except FileNotFoundError:
+            named = False
+        if not named:
+            raise SourceChanged(CHANGED)
+
+    def leave(self, goes: Callable[[], bool] = lambda: True) -> bool:
+        """Delete it, unless `goes`, asked while it is aside, says no; whether it did. If not, it has its name again.
+
+        Raises SourceChanged (it stays), OSError, what `goes` raises.
+        """
+        if writers.has_writer(self.fd):
+            raise SourceChanged("a program has the plot open for writing; it stays until that ends")
+        self.unchanged()
+        aside = self.path.name + LEAVING
+        with _folder(self.path.parent) as folder:
+            rename_new(folder, self.path.name, aside)
+            try:
+                if not _same(Facts.of(os.stat(aside, dir_fd=folder, follow_symlinks=False)), self.facts):
+                    raise SourceChanged(CHANGED)
+                if goes():
+                    self.as_offered()
+                    os.unlink(aside, dir_fd=folder)
+            finally:
+                gone = not _back(folder, self.path)
+            with contextlib.suppress(OSError):
+                # After a power cut it may be there again: it gets its name back and is offered again, that is all.
+                os.fsync(folder)
+        return gone
+
+
+@contextlib.contextmanager
+def opened(verdict: Verdict) -> Iterator[Original]:
+    """The plot open for reading, as it was found. Raises SourceChanged, OSError."""
+    fd = os.open(verdict.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        facts = Facts.of(os.fstat(fd))
+        if verdict.facts is None or not _same(facts, verdict.facts):
+            raise SourceChanged(
+                "the plot changed since it was found complete; it is looked at again in the next run"
+            )
+        yield Original(verdict.path, verdict.facts, fd)
+    finally:
+        os.close(fd)
+
+
+def bring_back(folders: Iterable[Path], suffixes: Sequence[str]) -> None:
+    """Give plots their names again that a killed run had set aside. Under the run's lock; raises nothing."""
+    for folder in folders:
+        try:
+            left = [path.name for path in folder.iterdir() if path.name.endswith(LEAVING)]
+        except OSError:  # the look at the folders tells of it
+            continue
+        for name in left:
+            path = folder / name.removesuffix(LEAVING)
+            if is_final_name(path.name, suffixes):
+                try:
+                    with _folder(folder) as fd:
+                        _back(fd, path)
+                except OSError as error:
+                    log.warning("%s%s cannot have its name again: %s", path, LEAVING, error.strerror or error)
+
+
+def _back(folder: int, path: Path) -> bool:
+    """Its name again, unless there is another file of that name by now; False when nothing is aside. Raises OSError."""
+    aside = path.name + LEAVING
+    try:
+        rename_new(folder, aside, path.name)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:
+        both = (os.stat(name, dir_fd=folder, follow_symlinks=False) for name in (aside, path.name))
+        if os.path.samestat(*both):  # two names of one file, where renaming takes two steps
+            os.unlink(aside, dir_fd=folder)
+        else:
+            log.warning(
+                "%s%s keeps that name: another file is at %s; find out which is right", path, LEAVING, path
+            )
+    return True
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _same(found: Facts, offered: Facts) -> bool:
+    """Whether a file is the one offered: device, inode, size and mtime (reading it may change no more than atime)."""
+    return (found.device, found.inode, found.size, found.mtime_ns) == (
+        offered.device, offered.inode, offered.size, offered.mtime_ns,
+    )  # fmt: skip
