@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manager_core import headers, plots
+from manager_core import plots
 from manager_core.plots import Facts, State, Verdict
 
+HEADER_BYTES = 4096
 PASSING = (State.BEING_WRITTEN, State.UNREADABLE)  # these end without a change of the file
 
 
@@ -33,12 +34,20 @@ class Examined:
 
 
 def rehearsable(path: Path, test_size: int) -> Verdict:
-    """Whether --test may use this file up: never one that has a plot's header."""
-    real = plots.examine(path)
-    if real.state is State.COMPLETE or real.format not in ("", headers.UNKNOWN):
-        why = "is a real plot, which a rehearsal would use up; move it to a folder of [plots]"
-        return Verdict(path, State.INCOMPLETE, real.format, why, real.facts)
-    return plots.examine(path, test_size=test_size)
+    """Whether --test may use this file up: one that begins with zeros, as no plot of any format does."""
+    found = plots.examine(path, test_size=test_size)
+    if found.state is State.COMPLETE and not _begins_with_zeros(path):
+        why = "is not a file of zeros, and a rehearsal would use it up; move it to a folder of [plots]"
+        return Verdict(path, State.INCOMPLETE, found.format, why, found.facts)
+    return found
+
+
+def _begins_with_zeros(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return not any(file.read(HEADER_BYTES))
+    except OSError:
+        return False
 
 
 def _facts(path: Path) -> Facts | None:

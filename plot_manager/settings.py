@@ -153,8 +153,8 @@ class Test:
     folder: Path = option(
         "{folder}/test_plots",
         kinds.PATH,
-        "The plot folder of the rehearsal. Any file with a plot's name will do, one of zeros too. It is used up: "
-        "sent, verified, deleted here and there. Real plots are left alone; keep them out of it.",
+        "The plot folder of the rehearsal. A file of zeros with a plot's name is used up: sent, verified, deleted "
+        "here and there. Whatever does not begin with zeros is left alone.",
     )
     plot_size: int = option(
         "10 MB",
