@@ -140,7 +140,19 @@ def test_json_goes_round(tmp_path):
     assert files.read_json(path) == {"a": "ü", "b": [1, None]}
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\xfd", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\xfd",
+        b"[" * 100_000,
+        b'{"at": 1%s}' % (b"0" * 400),
+        b"[1e999]",
+        b"[NaN]",
+        b"[Infinity]",
+    ],
+)
 def test_what_is_no_json_is_not_taken_for_nothing(tmp_path, data):
     path = tmp_path / "state.json"
     path.write_bytes(data)
