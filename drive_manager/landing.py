@@ -13,7 +13,7 @@ from drive_manager import guard, marks, memory, netcat
 from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
-from drive_manager.partial import AlreadyThere, Partial
+from drive_manager.partial import AlreadyThere, BeingWritten, Partial
 from drive_manager.place import BUSY_RETRY_S, Place
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
@@ -60,6 +60,9 @@ class Landing:
                 raise Refusal("not_understood", f"{verb_of(message)} came out of turn")
         except DriveGone as error:
             raise Refusal("failed", str(error), SOON_S) from error
+        except BeingWritten as error:
+            why = f"{self._where.mount}: {error}; does another drive_manager use this drive?"
+            raise Refusal("being_received", why, BUSY_RETRY_S) from error
         except PortsBusy as error:
             raise Refusal("busy", str(error), BUSY_RETRY_S) from error
         except AddressError as error:

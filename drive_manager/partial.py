@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -27,6 +29,9 @@ FALLOC_FL_KEEP_SIZE = 1
 # Never by a link; and a pipe that got here all the same is not waited for.
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+TAKE_WAIT_S = 2.0  # a netcat that was told to end has it for a moment yet
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,6 +41,10 @@ class InTheWay(DriveFault):
 
 class AlreadyThere(DriveFault):
     """Raised when a file has taken the plot's final name in the meantime."""
+
+
+class BeingWritten(DriveFault):
+    """Raised when another receiver has this plot in flight, of another installation: one shares our locks."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,11 @@ def _header(lines: Sequence[bytes]) -> Header | None:
 
 
 class Partial:
-    """The plot in flight `name` in the folder open as `folder_fd`. Its descriptor stays open from first to last."""
+    """The plot in flight `name` in the folder open as `folder_fd`. Its descriptor stays open from first to last.
+
+    A flock on the `.tmp` itself, shared by our netcat alone, keeps off receivers that do not know our locks: those of
+    another user, or of a state folder that was removed.
+    """
 
     def __init__(self, folder_fd: int, name: str, size: int, kind: str) -> None:
         self._folder, self.name, self.size, self.kind = folder_fd, name, size, kind
@@ -119,15 +132,13 @@ class Partial:
         """Whether something of this plot is here; then `held` has the digests of the pieces that can be relied on.
 
         They are relied on when the `.tmp` is the file the sidecar speaks of, reaches behind them without a hole, and
-        the last of them still reads from the drive as it did. Raises OSError, InTheWay.
+        the last of them still reads from the drive as it did. Raises OSError, InTheWay, BeingWritten.
         """
         if why := in_the_way(self._folder, self.name):
             raise InTheWay(why)
+        if not self._open(TAKE_WAIT_S):
+            return read_sidecar(self._folder, self.name) is not None
         sidecar = read_sidecar(self._folder, self.name)
-        try:
-            self.fd = os.open(self.name + ".tmp", _OPEN | os.O_RDWR, dir_fd=self._folder)
-        except FileNotFoundError:
-            return sidecar is not None
         facts = os.fstat(self.fd)
         if sidecar is None:
             if facts.st_size:
@@ -138,6 +149,42 @@ class Partial:
         if header == Header(self.name, self.size, self.kind, facts.st_ino):
             self.held = self._reliable(sidecar.pieces, facts.st_size)
         return True
+
+    def _open(self, wait_s: float) -> bool:
+        """Open and take the `.tmp`; False when there is none. Raises OSError, BeingWritten."""
+        try:
+            self.fd = os.open(self.name + ".tmp", _OPEN | os.O_RDWR, dir_fd=self._folder)
+        except FileNotFoundError:
+            return False
+        self._take(wait_s)
+        return True
+
+    def _take(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    self.close()
+                    raise BeingWritten(f"{self.name}.tmp is being written by another receiver") from None
+                time.sleep(0.05)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                break
+        if not self._is_named():  # published or removed, by whoever had it
+            self.close()
+            raise BeingWritten(f"{self.name}.tmp was being written by another receiver")
+
+    def _is_named(self) -> bool:
+        """Whether what is open is still what has the name. Raises OSError."""
+        try:
+            named = os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(os.fstat(self.fd), named)
 
     def _reliable(self, pieces: Sequence[str], size: int) -> list[str]:
         held = list(pieces)
@@ -160,12 +207,17 @@ class Partial:
         """Cut back to the first `keep` held pieces (or begin), with the room for the rest reserved.
 
         Pieces to be kept: the sidecar is cut, and synced, before the plot is, so that it never promises too much.
-        Raises OSError (ENOSPC when the room is not there).
+        Raises OSError (ENOSPC when the room is not there), BeingWritten, DriveFault.
         """
         offset = min(keep * digest.PIECE_BYTES, self.size)  # all pieces held: where the last one ends
         if self.fd < 0:
             flags = _OPEN | os.O_RDWR | os.O_CREAT | os.O_EXCL
-            self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
+            try:
+                self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
+            except FileExistsError:
+                raise BeingWritten(f"{self.name}.tmp is there by now: another receiver made it") from None
+            self._take(0.0)
+        self._prove_named()
         if keep == 0:  # an empty `.tmp` is ours whatever the sidecar says: so this may be cut first
             os.ftruncate(self.fd, 0)
         header = Header(self.name, self.size, self.kind, os.fstat(self.fd).st_ino)
@@ -217,12 +269,7 @@ class Partial:
 
     def publish(self) -> None:
         """Give the whole, synced plot its final name, without replacing anything. Raises AlreadyThere, OSError."""
-        opened, named = (
-            os.fstat(self.fd),
-            os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False),
-        )
-        if not os.path.samestat(opened, named):
-            raise DriveFault(f"{self.name}.tmp was replaced while it was being received")
+        self._prove_named()
         try:
             rename_new(self._folder, self.name + ".tmp", self.name)
         except FileExistsError as error:
@@ -238,6 +285,10 @@ class Partial:
             self._unpublish()
             raise
 
+    def _prove_named(self) -> None:
+        if not self._is_named():
+            raise DriveFault(f"{self.name}.tmp was replaced while it was being received")
+
     def _unpublish(self) -> None:
         with contextlib.suppress(OSError):
             named = os.stat(self.name, dir_fd=self._folder, follow_symlinks=False)
@@ -245,21 +296,33 @@ class Partial:
                 self._remove(self.name)
 
     def destroy(self) -> None:
-        """Remove what there is of this plot in flight: the `.tmp` first, for it is the sidecar that makes it ours."""
-        self.close()
-        self._remove(self.name + ".tmp")
-        self._remove(self.name + SIDECAR)
+        """Remove the plot in flight that is open here: the `.tmp` first, for it is the sidecar that makes it ours."""
+        try:
+            if self.fd >= 0 and self._is_named():
+                self._remove(self.name + ".tmp")
+                self._remove(self.name + SIDECAR)
+        finally:
+            self.close()
 
     def destroy_if_ours(self) -> bool:
-        """Destroy it if its sidecar speaks of the very `.tmp` that is there; whether it did. Raises OSError."""
-        sidecar = read_sidecar(self._folder, self.name)
-        try:
-            inode = os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False).st_ino
-        except FileNotFoundError:
-            inode = None
-        if sidecar is None or inode not in (None, sidecar.header.inode):
+        """Destroy it if its sidecar speaks of the very `.tmp` that is there, which nobody writes; whether it did.
+
+        Raises OSError.
+        """
+        if read_sidecar(self._folder, self.name) is None or not is_plain(self._folder, self.name + ".tmp"):
             return False
-        self.destroy()
+        try:
+            if not self._open(0.0):
+                self._remove(self.name + SIDECAR)
+                return True
+            sidecar = read_sidecar(self._folder, self.name)
+            if sidecar is None or sidecar.header.inode != os.fstat(self.fd).st_ino:
+                return False
+            self.destroy()
+        except BeingWritten:
+            return False
+        finally:
+            self.close()
         return True
 
     def _remove(self, name: str) -> None:

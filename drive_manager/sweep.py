@@ -164,11 +164,10 @@ def _unlink(folder: int, seen: Left) -> bool:
     if whole and sidecar.header.inode != facts.st_ino:
         return False
     if whole:
-        Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy()
-    elif exists(folder, seen.name + PARTIAL):
+        return Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy_if_ours()
+    if exists(folder, seen.name + PARTIAL):
         return False
-    else:
-        os.unlink(seen.name + SIDECAR, dir_fd=folder)
+    os.unlink(seen.name + SIDECAR, dir_fd=folder)
     return True
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manager_core import writers
@@ -35,17 +35,17 @@ class Original:
 
     def as_offered(self) -> None:
         """Raises SourceChanged unless the open file is as it was offered, whatever its name leads to by now."""
-        if not _same(Facts.of(os.fstat(self.fd)), self.facts):
+        if Facts.of(os.fstat(self.fd)) != self.facts:
             raise SourceChanged(CHANGED)
 
     def unchanged(self) -> None:
         """Raises SourceChanged unless its name still leads to the file that was offered, as it was."""
         self.as_offered()
         try:
-            named = _same(Facts.of(self.path.lstat()), self.facts)
+            named = Facts.of(self.path.lstat())
         except FileNotFoundError:
-            named = False
-        if not named:
+            named = None
+        if named != self.facts:
             raise SourceChanged(CHANGED)
 
     def leave(self, goes: Callable[[], bool] = lambda: True) -> bool:
@@ -60,10 +60,13 @@ class Original:
         with _folder(self.path.parent) as folder:
             rename_new(folder, self.path.name, aside)
             try:
-                if not _same(Facts.of(os.stat(aside, dir_fd=folder, follow_symlinks=False)), self.facts):
+                now = Facts.of(os.fstat(self.fd))  # renaming may have changed its ctime, and nothing else
+                named = Facts.of(os.stat(aside, dir_fd=folder, follow_symlinks=False))
+                if now != named or now != replace(self.facts, ctime_ns=now.ctime_ns):
                     raise SourceChanged(CHANGED)
                 if goes():
-                    self.as_offered()
+                    if Facts.of(os.fstat(self.fd)) != now:
+                        raise SourceChanged(CHANGED)
                     os.unlink(aside, dir_fd=folder)
             finally:
                 gone = not _back(folder, self.path)
@@ -78,8 +81,7 @@ def opened(verdict: Verdict) -> Iterator[Original]:
     """The plot open for reading, as it was found. Raises SourceChanged, OSError."""
     fd = os.open(verdict.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        facts = Facts.of(os.fstat(fd))
-        if verdict.facts is None or not _same(facts, verdict.facts):
+        if verdict.facts is None or Facts.of(os.fstat(fd)) != verdict.facts:
             raise SourceChanged(
                 "the plot changed since it was found complete; it is looked at again in the next run"
             )
@@ -130,10 +132,3 @@ def _folder(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _same(found: Facts, offered: Facts) -> bool:
-    """Whether a file is the one offered: device, inode, size and mtime (reading it may change no more than atime)."""
-    return (found.device, found.inode, found.size, found.mtime_ns) == (
-        offered.device, offered.inode, offered.size, offered.mtime_ns,
-    )  # fmt: skip

@@ -199,6 +199,21 @@ def test_what_somebody_adds_in_flight_is_not_published(nas: SmallNas) -> None:
     assert NAME not in nas.names()
 
 
+def test_two_installations_share_a_drive_and_no_plot(nas: SmallNas, tmp_path: Path) -> None:
+    """Two users' drive_managers, with locks of their own: one plot, or two of one name, at once."""
+    (tmp_path / "b").mkdir()
+    other = SmallNas(tmp_path / "b", ini={"drives": {"mount_points": nas.drives[0].parent / "d*"}})
+    with Caller(nas.script) as first, Caller(other.script) as second:
+        first.ask(OFFER, Holds)
+        first.stream(DATA, OFFER)
+        refused = second.ask(OFFER, Refused)
+        assert refused.code == "being_received"
+        assert "does another drive_manager use this drive?" in refused.why
+        assert isinstance(first.ask(sent(DATA, OFFER), Kept), Kept)
+    assert (nas.drives[0] / NAME).read_bytes() == DATA
+    assert nas.names() == [NAME]
+
+
 @pytest.mark.parametrize("how", ["a final file", "another .tmp"])
 def test_what_appears_in_flight_is_not_overwritten(nas: SmallNas, how: str) -> None:
     with Caller(nas.script) as caller:

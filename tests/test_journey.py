@@ -201,6 +201,9 @@ MEANWHILE: dict[str, tuple[str, str]] = {
     "grown, same time": (
         "def during():\n at = PLOT.stat().st_mtime_ns; os.truncate(PLOT, heard_size + 1); os.utime(PLOT, ns=(5, at))\n",
         "changed while it was being sent"),
+    "written, same time": (
+        "def during():\n at = PLOT.stat().st_mtime_ns\n PLOT.open('r+b').write(b'P')\n os.utime(PLOT, ns=(5, at))\n",
+        "changed while it was being sent"),
     "touched": ("def during(): os.utime(PLOT)\n", "changed while it was being sent"),
     "deleted": ("def during(): PLOT.unlink()\n", "changed while it was being sent"),
     "renamed": ('def during(): PLOT.rename(PLOT.with_name("b.plot"))\n', "changed while it was being sent"),
@@ -234,12 +237,14 @@ def test_a_source_that_changed_meanwhile_is_not_deleted(
         assert before in left.values()
 
 
-def test_a_mixture_gets_no_final_name(plot: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mtime", ["new", "as before"])
+def test_a_mixture_gets_no_final_name(plot: Path, tmp_path: Path, mtime: str) -> None:
     nas = SmallNas(tmp_path / "nas")
     settings = plotter(tmp_path, nas.target()).transfer
+    ns = (5, 5 if mtime == "new" else plot.stat().st_mtime_ns)
     with Session(nas.target(), 20) as session, pytest.raises(SourceChanged, match="while it was being sent"):
         Journey(
-            session, examine(plot), settings, Addresses("box", ()), lambda _: os.utime(plot, ns=(5, 5))
+            session, examine(plot), settings, Addresses("box", ()), lambda _: os.utime(plot, ns=ns)
         ).travel()
     assert plot.exists()
     assert [name for name in nas.names() if not name.endswith(".tmp")] == []

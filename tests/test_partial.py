@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import parts
 from rig.drives import Drive, PowerSwitch
+from rig.waits import wait_for
 from smallnas import PIECE, folder_open, pieces_of, sidecar_header
 
 from drive_manager.apart import Child, Link
 from drive_manager.errors import DriveFault
-from drive_manager.partial import AlreadyThere, InTheWay, Partial, read_sidecar
+from drive_manager.partial import AlreadyThere, BeingWritten, InTheWay, Partial, read_sidecar
 from manager_core.files import rename_new
 
 NAME = "plot-k32-a.plot"
@@ -63,9 +65,12 @@ def lead(fd: int, elsewhere: int) -> None:
 def test_from_nothing_to_its_final_name(folder: int, tmp_path: Path) -> None:
     partial = begun(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == [SIDE, TMP]
-    assert loaded(folder) == list(WHOLE)
-    partial.publish()
     partial.close()
+    assert loaded(folder) == list(WHOLE)
+    again = Partial(folder, NAME, len(DATA), "xxh3-128")
+    again.load()
+    again.publish()
+    again.close()
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
     assert (tmp_path / NAME).read_bytes() == DATA
 
@@ -323,6 +328,40 @@ def test_a_hole_before_the_last_piece_is_found(folder: int, tmp_path: Path) -> N
     assert loaded(folder, len(data)) == [], "the last piece alone proves nothing of it"
 
 
+def test_what_another_receiver_writes_is_left_alone(folder: int, tmp_path: Path) -> None:
+    first = begun(folder)
+    second = Partial(folder, NAME, len(DATA), "xxh3-128")
+    for act in (second.load, lambda: second.prepare(0)):
+        with pytest.raises(BeingWritten):
+            act()
+    assert not Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours()
+    assert (tmp_path / TMP).read_bytes() == DATA
+    first.publish()
+    first.close()
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
+def test_what_was_published_while_it_was_waited_for_is_not_cut(folder: int, tmp_path: Path) -> None:
+    first, second = begun(folder), Partial(folder, NAME, 2 * len(DATA), "xxh3-128")
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(second.load)
+        wait_for(lambda: second.fd >= 0, "it to be opened")
+        first.publish()
+        first.close()
+        with pytest.raises(BeingWritten):
+            waits.result(10)
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
+def test_a_plot_in_flight_that_was_replaced_is_not_cut(folder: int, tmp_path: Path) -> None:
+    partial = begun(folder)
+    (tmp_path / TMP).rename(tmp_path / "final")
+    with pytest.raises(DriveFault, match="replaced"):
+        partial.prepare(0)
+    assert (tmp_path / "final").read_bytes() == DATA
+    partial.close()
+
+
 def test_publish_never_overwrites(folder: int, tmp_path: Path) -> None:
     partial = begun(folder)
     (tmp_path / NAME).write_bytes(b"there first")
@@ -377,7 +416,7 @@ def test_what_makes_it_ours_is_destroyed_last(make_drive: Callable[..., Drive]) 
         subprocess.run(["chattr", "+i", drive.folder / TMP], check=True)
         try:
             with pytest.raises(PermissionError):
-                Partial(fd, NAME, len(DATA), "xxh3-128").destroy()
+                Partial(fd, NAME, len(DATA), "xxh3-128").destroy_if_ours()
         finally:
             subprocess.run(["chattr", "-i", drive.folder / TMP], check=True)
         assert loaded(fd) == list(WHOLE), "it goes on, or goes the next time"
