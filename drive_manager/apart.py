@@ -11,10 +11,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from drive_manager.errors import NasError
 from manager_core.locks import free_inherited
+from manager_core.processes import started_at
 
 log = logging.getLogger(__name__)
 
@@ -138,20 +138,3 @@ def end_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def started_at(pid: int) -> int:
-    """Start time of a process in clock ticks since boot, 0 when there is none (field 22 of /proc/PID/stat, proc(5))."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def alive(pid: int, started: int) -> bool:
-    """Whether the very process that had this pid and start time still runs (a zombie does not)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return False
-    return int(fields[19]) == started and fields[0] != "Z"

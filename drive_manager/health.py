@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from drive_manager import smart_facts, smart_reading
-from drive_manager.apart import alive, started_at
 from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Answer, Disk, Health
+from manager_core.processes import alive, started_at
 
 log = logging.getLogger(__name__)
 

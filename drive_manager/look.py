@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drive_manager import mounts
-from drive_manager.apart import Child, Ended, Link, Quiet, alive
+from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import Drive, candidates, look_at
 from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.settings import Drives
+from manager_core.processes import alive
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 
 from drive_manager import arrival, gate, history, marks, memory, questions, script, state
-from drive_manager.apart import alive
 from drive_manager.passing import BUSY_RETRY_S, End, Passing
 from drive_manager.settings import Settings
 from manager_core import __version__
@@ -18,6 +17,7 @@ from manager_core.digest import KINDS
 from manager_core.lines import verb_of
 from manager_core.locks import Lock
 from manager_core.plots import is_final_name
+from manager_core.processes import alive
 from manager_core.talk import Talk, TalkOver, TalkSilent
 from manager_core.wire import (
     PROTOCOL,

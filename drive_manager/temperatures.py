@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from drive_manager.apart import Child, Ended, Link, Quiet, alive
+from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.look import Hung
+from manager_core.processes import alive
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from manager_core import digest
 from manager_core.plots import State, Verdict
-from plot_manager import original, ready, told, waiting
+from plot_manager import ready, told, waiting
 from plot_manager.addresses import Addresses
 from plot_manager.finished import Finished
 from plot_manager.offers import Next, Offers, own_fault
@@ -50,8 +50,6 @@ class Round:
     def run(self) -> int:
         """Move what can be moved; 0, or 1 when something failed."""
         self._sign.clear()
-        plots = self.settings.plots
-        original.bring_back([self.settings.test.folder] if self.rehearsal else plots.folders, plots.suffixes)
         patience_s = self.settings.transfer.patience_s
         patient_until = time.monotonic() + patience_s
         try:

@@ -39,6 +39,11 @@ class Plots:
         "A plot in a format without a known header (Gigahorse, DrPlotter) counts as complete when it has not "
         "changed for this many seconds between two runs.",
     )
+    look_timeout_s: float = option(
+        "20",
+        kinds.seconds(2, 3600),
+        "A folder that does not answer for this long is left alone until it does; the others go on.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from manager_core.files import UnreadableError, read_json, write_json
 from manager_core.folders import make_private
 from manager_core.plots import State, Verdict
-from plot_manager import finished, steady
+from plot_manager import answering, finished, original, steady
 from plot_manager.finished import Finished, Memory
 from plot_manager.known import Examined
 from plot_manager.settings import Settings
@@ -28,14 +29,20 @@ def look(
     `known` is what the looks of one run share. A rehearsal passes over what has a real plot's header.
     """
     state, plots = settings.files.state_folder, settings.plots
+    folders, hanging = answering.sift(
+        [settings.test.folder] if rehearsal else plots.folders, plots, state, remember=remember
+    )
+    if known is not None:  # a run, under its lock
+        original.bring_back(folders, plots.suffixes)
     found = finished.look(
-        [settings.test.folder] if rehearsal else plots.folders,
+        folders,
         plots.suffixes,
         Memory(state / ("seen_test.json" if rehearsal else "seen.json"), keeps=remember),
         settle_s=0.0 if rehearsal else plots.settle_s,
         clock=steady.moment(),
         examine=known or examiner(settings, rehearsal=rehearsal),
     )
+    found = replace(found, passed_over=(*hanging, *found.passed_over))
     if remember and not rehearsal:
         _tell(state / "passed_over.json", found)
     return found

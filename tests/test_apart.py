@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rig.waits import wait_for
 
-from drive_manager.apart import Child, Ended, Link, Quiet, alive, started_at
+from drive_manager.apart import Child, Ended, Link, Quiet
+from manager_core.processes import alive, started_at
 
 
 def test_values_go_both_ways() -> None:

@@ -21,11 +21,11 @@ from rig.waits import wait_for
 
 from drive_manager import cli, memory, minute, state, sweep
 from drive_manager import settings as nas_settings
-from drive_manager.apart import alive
 from drive_manager.drives import PartialFacts
 from drive_manager.partial import Partial
 from drive_manager.place import drive_lock
 from manager_core.locks import Lock
+from manager_core.processes import alive
 
 KEY = f"ssh-ed25519 {'A' * 68} plotter@farm\n"
 

@@ -17,11 +17,11 @@ from rig.hanging import Hanging
 from rig.waits import wait_for
 
 from drive_manager import drives, guard, mounts
-from drive_manager.apart import alive
 from drive_manager.errors import DriveGone
 from drive_manager.look import HANGS, look
 from drive_manager.partial import Partial
 from drive_manager.settings import Drives
+from manager_core.processes import alive
 
 LINE = "36 35 {device} {root} {point} {options} - {fs} {source} {super}"
 

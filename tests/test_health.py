@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from drive_manager import health, health_cache
-from drive_manager.apart import Child, Link, started_at
+from drive_manager.apart import Child, Link
 from drive_manager.health_cache import Clock, Reading
 from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Health
+from manager_core.processes import started_at
 
 HERE = Path(__file__).parent / "smartctl"
 

@@ -8,8 +8,8 @@ import pytest
 from rig.waits import wait_for
 from smallnas import SmallNas
 
-from drive_manager.apart import alive, started_at
 from manager_core import __version__
+from manager_core.processes import alive, started_at
 from manager_core.wire import Check, Checked
 from plot_manager.errors import NasUnreachable
 from plot_manager.nas import LAST_WORDS_BYTES, Session, command, is_local, login

@@ -15,7 +15,7 @@ from rig import netcats
 from rig.sshd import free_port
 from rig.waits import wait_for
 
-from drive_manager.apart import Child, Link, alive, started_at
+from drive_manager.apart import Child, Link
 from drive_manager.errors import AddressError, NetcatError, PortsBusy
 from drive_manager.netcat import (
     Listener,
@@ -30,6 +30,7 @@ from drive_manager.netcat import (
     socket_inodes,
 )
 from manager_core.locks import Lock, is_free
+from manager_core.processes import alive, started_at
 
 LIMIT = 100_000
 HOST = "127.0.0.1"

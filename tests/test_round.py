@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playnas import errors, nas_that, offered, plots, run
+from rig.hanging import Hanging
 from smallnas import SmallNas, plotter
 
+from plot_manager import answering, original
 from plot_manager.round import Round
 from plot_manager.settings import Nas
 
@@ -49,6 +53,38 @@ keep(lambda: later.exists() and later.rename(Path(FOLDER, "plots/b.plot")))
 """
     assert run(tmp_path, nas_that(tmp_path, "box", late, notes)) == 0
     assert offered(notes) == ["a.plot", "b.plot"]
+
+
+@pytest.mark.root
+def test_a_folder_that_hangs_does_not_hold_up_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nas, (plot,) = SmallNas(tmp_path / "nas"), plots(tmp_path, a=100).values()
+    hanging = Hanging(tmp_path / "hangs")
+    made = plotter(tmp_path, nas.target())
+    folders = (hanging.point, plot.parent)
+    settings = replace(made, plots=replace(made.plots, folders=folders, look_timeout_s=2.0))
+    try:
+        for plots_before in (1, 0):
+            assert len(list(plot.parent.iterdir())) == plots_before
+            began = time.monotonic()
+            assert Round(settings).run() == 1
+            assert time.monotonic() - began < 6
+        assert nas.names() == ["a.plot"]
+        assert [f"folder {hanging.point} hangs" in error for error in errors(caplog)] == [True], "told once"
+        (known,) = answering.hanging_now(settings.files.state_folder)
+        assert known == str(hanging.point)
+    finally:
+        hanging.end()
+    (settings.files.state_folder / answering.NAME).unlink()  # as after a while, when the child is gone
+    assert Round(settings).run() == 0
+
+
+def test_what_a_killed_run_had_set_aside_is_moved(tmp_path: Path) -> None:
+    nas, (plot,) = SmallNas(tmp_path / "nas"), plots(tmp_path, a=100).values()
+    plot.rename(plot.with_name(plot.name + original.LEAVING))
+    assert run(tmp_path, nas.target()) == 0
+    assert (nas.names(), list(plot.parent.iterdir())) == (["a.plot"], [])
 
 
 def test_a_dead_nas_and_another(tmp_path: Path, caplog: pytest.LogCaptureFixture, notes: Path) -> None:

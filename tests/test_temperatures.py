@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drive_manager import temperatures
-from drive_manager.apart import alive
+from manager_core.processes import alive
 
 
 @pytest.fixture
