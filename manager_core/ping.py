@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from manager_core import secrets
 from manager_core.channels.settings import Ping as Settings
-from manager_core.channels.trouble import Trouble, network
+from manager_core.channels.trouble import Trouble, network, reach
 from manager_core.once import Told
 
 if TYPE_CHECKING:
@@ -94,6 +94,25 @@ class Ping:
             return str(task.result(wait_s))
         except (forked.Late, forked.Broken) as error:
             return str(error)
+
+
+def probe(settings: Settings) -> str:
+    """What is wrong with the service, in words; "" when it answers. It is not told of any run."""
+    from manager_core import forked
+
+    found = forked.results({_KEY: partial(_reached, settings)}, BUDGET_S)[_KEY]
+    return str(found)
+
+
+def _reached(settings: Settings) -> str:
+    """In the child."""
+    try:
+        url = settings.url.value()
+        secrets.learn_url(url)
+        reach(url, BUDGET_S - 1.5)
+    except (Trouble, secrets.SecretUnreadable) as error:
+        return secrets.redact(f"url: {error}")
+    return ""
 
 
 def _call(settings: Settings, what: str, run_id: str, text: str) -> str:

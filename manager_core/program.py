@@ -50,6 +50,7 @@ class Program:
 
         A known fault is one ERROR line, an unknown one a traceback.
         """
+        _stand_in()
         words = sys.argv[1:] if argv is None else list(argv)
         args = self._parser(words).parse_args(words)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end cleans up
@@ -114,6 +115,17 @@ class _Parser(argparse.ArgumentParser):
         wrong = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
         word = (wrong[1] or wrong[2] or "") if wrong else ""
         super().error(message + (kinds.meant(word.partition("=")[0], self.known) if word else ""))
+
+
+def _stand_in() -> None:
+    """Standard streams for a program that was started without (`>&-` in a crontab): they would be somebody's socket."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from manager_core import checks, notify, secrets
+from manager_core import checks, notify, ping, secrets
 from manager_core.channels.settings import Settings
 from manager_core.checks import Line
 from manager_core.deliver import set_up
@@ -20,6 +20,9 @@ def lines(settings: Settings, state_folder: Path) -> Iterator[Line]:
     """Each in turn; nothing is sent."""
     yield from _secrets(settings)
     yield from _messages(settings, state_folder)
+    if settings.ping.url:
+        fault = ping.probe(settings.ping)
+        yield Line("ping", not fault, fault or "its server answers; it was told of no run")
 
 
 def _secrets(settings: Settings) -> Iterator[Line]:

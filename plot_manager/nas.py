@@ -33,6 +33,7 @@ HINTS = (
     ("Permission denied", "run drive_manager there once: it makes `receive_script` anew"),
     ("Could not resolve", "check `host` in the config, or the name service"),
     ("Connection refused", "is sshd running there, on this port?"),
+    ("Connection closed by", "see sshd's log there: MaxStartups, MaxSessions, or whom it lets in"),
     ("No such file", "run drive_manager there once, and check `receive_script`"),
     ("not found", "run drive_manager there once, and check `receive_script`"),
 )
@@ -59,6 +60,7 @@ def ssh_command(nas: Nas, connect_timeout_s: float) -> list[str]:
     """ssh to this NAS, up to the host; the first value of an option counts, so nobody can loosen the first two."""
     options = ["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", *nas.ssh_options]
     options += ["-o", f"ConnectTimeout={max(1, round(connect_timeout_s))}"]
+    options += ["-o", "LogLevel=ERROR"]  # without the banner, which is no reason for anything
     options += ["-o", f"ServerAliveInterval={ALIVE_INTERVAL_S}", "-o", f"ServerAliveCountMax={ALIVE_COUNT}"]
     if nas.ssh_port:
         options += ["-p", str(nas.ssh_port)]
@@ -105,8 +107,9 @@ class Session:
                 bufsize=0,
             )
         except OSError as error:
+            hint = "" if error.filename == "ssh" else " (run drive_manager here once: it makes it)"
             raise NasUnreachable(
-                f"{nas.name}: {error.filename} cannot be started: {error.strerror}"
+                f"{nas.name}: {error.filename} cannot be started: {error.strerror}{hint}"
             ) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -179,7 +179,14 @@ def _script(target: Target) -> str:
 
 
 def own_fault(told: Told, verdict: Verdict, error: OSError | SourceChanged) -> None:
-    """Tell that a plot cannot be sent for a reason of its own."""
+    """Tell that a plot cannot be sent for a reason of its own; one that somebody removed is no trouble."""
+    try:
+        verdict.path.lstat()
+    except FileNotFoundError:
+        log.info("%s is gone: it was removed or renamed meanwhile", verdict.path)
+        return
+    except OSError as fault:
+        error = fault
     reason = str(error)
     if isinstance(error, OSError):
         reason = f"{error.strerror or error}: {error.filename or 'while it was read'}"

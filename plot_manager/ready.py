@@ -43,15 +43,15 @@ def undeletable(path: Path) -> Kept | None:
     owners = (0, facts.st_uid, path.lstat().st_uid)
     if facts.st_mode & stat.S_ISVTX and os.geteuid() not in owners:
         return Kept(path, f"{folder} is sticky and the plot belongs to another user: run as its owner")
-    for what in (folder, path):
-        if flag := _flag(what):
+    for what, follow in ((folder, 0), (path, os.O_NOFOLLOW)):  # a plot folder may be a link to one
+        if flag := _flag(what, follow):
             return Kept(what, f"{what} is {flag}, see chattr(1)")
     return None
 
 
-def _flag(path: Path) -> str:
+def _flag(path: Path, follow: int) -> str:
     """What keeps a file, or the names in a folder, from being removed; "" too where the file system has no flags."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | follow | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         flags = struct.unpack_from("i", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)))[0]
     except OSError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from rig import parts
-from rig.people import MailServer, ended
+from rig.people import MailServer, PingStub, SentryStub, ended
 
 import manager_core
 from drive_manager import check_people, health_cache, minute, settings, show_people, wasted
@@ -243,6 +243,20 @@ def test_the_mail_server_is_tried_without_a_mail(checked, tmp_path):
         server.stop()
         assert not about(checked(server.ini()), "email")[0].ok
         assert server.mails == []
+
+
+def test_sentry_and_the_dead_mans_switch_are_tried_and_told_nothing(checked):
+    sentry, switch = SentryStub("sentrySentinel"), PingStub()
+    with ended(sentry, switch):
+        inis = sentry.ini(), f"[ping]\nurl = {switch.base}/uuidSentinel\n"
+        lines = checked("".join(inis))
+        assert [line.ok for what in ("sentry", "ping") for line in about(lines, what)] == [True, True]
+        assert (sentry.events, [path for path, *_ in switch.pings]) == ([], ["/"])
+    gone = checked("".join(inis))
+    wrong = checked("[ping]\nurl = hc-ping\n")
+    for lines, what in ((gone, "sentry"), (gone, "ping"), (wrong, "ping")):
+        (line,) = about(lines, what)
+        assert (line.ok, "Sentinel" in line.text) == (False, False)
 
 
 def test_no_channel_is_said_and_is_no_fault(checked):

@@ -115,6 +115,13 @@ def test_a_nas_that_floods_the_error_stream_takes_no_room_here(tmp_path: Path) -
         assert session._errors.text(0).startswith("first\n")
 
 
+def test_a_banner_is_no_reason() -> None:
+    words = command(
+        Nas(name="box", host="nas.example", ssh_options=("-o", "LogLevel=DEBUG"), identity=None), 20
+    )
+    assert words.index("LogLevel=DEBUG") < words.index("LogLevel=ERROR"), "who wants to see more may"
+
+
 def test_the_reason_for_an_end_in_mid_talk(tmp_path: Path) -> None:
     nas = nas_of(tmp_path / "r.sh", f"{HELLO}; read line; echo 'client_loop: send disconnect' >&2; exit 255")
     with Session(nas, 20) as session:

@@ -83,6 +83,25 @@ def test_a_run_by_cron_says_nothing(plotter: Plotter, nas: SmallNas) -> None:
     assert plotter.run("run") == (0, "", "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_crontab_may_close_the_standard_streams(plotter: Plotter, nas: SmallNas, closed: str) -> None:
+    realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
+    program = f"{PROGRAMS / 'plot_manager'} --config {plotter.config}"
+    for words in ("", "status", "check"):
+        subprocess.run(["sh", "-c", f"{program} {words} {closed}"], check=words != "check", timeout=60)
+    assert nas.names() == ["plot-k32-a.plot"]
+    assert "Traceback" not in plotter.log()
+    # Were they not opened, files and sockets would get their numbers.
+    assert (
+        subprocess.run(["sh", "-c", f"{nas_program(nas)} {closed}"], timeout=60, check=False).returncode == 0
+    )
+    assert "Nothing changed" in (nas.state.parent / "logs/drive_manager.log").read_text()
+
+
+def nas_program(nas: SmallNas) -> str:
+    return f"{PROGRAMS / 'drive_manager'} --config {nas.base / 'nas.ini'}"
+
+
 def test_another_run_is_busy(plotter: Plotter) -> None:
     plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
     lock = Lock(plotter.files / "state/locks/plot_manager.lock")

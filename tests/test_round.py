@@ -87,6 +87,24 @@ def test_what_a_killed_run_had_set_aside_is_moved(tmp_path: Path) -> None:
     assert (nas.names(), list(plot.parent.iterdir())) == (["a.plot"], [])
 
 
+def test_a_plot_folder_may_be_a_link(tmp_path: Path) -> None:
+    nas, (plot,) = SmallNas(tmp_path / "nas"), plots(tmp_path, a=100).values()
+    (tmp_path / "way").symlink_to(plot.parent)
+    made = plotter(tmp_path, nas.target())
+    assert Round(replace(made, plots=replace(made.plots, folders=(tmp_path / "way",)))).run() == 0
+    assert nas.names() == ["a.plot"]
+
+
+def test_a_plot_that_is_removed_meanwhile_is_no_trouble(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, notes: Path
+) -> None:
+    (plot,) = plots(tmp_path, a=100).values()
+    removes = f"import os; os.unlink({str(plot)!r}); keep()"
+    assert run(tmp_path, nas_that(tmp_path, "box", removes, notes)) == 0
+    assert errors(caplog) == []
+    assert f"{plot} is gone: it was removed or renamed meanwhile" in caplog.text
+
+
 def test_a_dead_nas_and_another(tmp_path: Path, caplog: pytest.LogCaptureFixture, notes: Path) -> None:
     made = plots(tmp_path, a=100, b=100)
     dead = Nas(name="dead", host="localhost", receive_script="/nonexistent", identity=None)

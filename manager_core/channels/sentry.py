@@ -25,7 +25,7 @@ from sentry_sdk.utils import BadDsn, Dsn
 
 from manager_core import __version__
 from manager_core.channels.settings import Sentry
-from manager_core.channels.trouble import Refused, Trouble, network, seconds
+from manager_core.channels.trouble import Refused, Trouble, network, reach, seconds
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable, learn_all, redact
 
@@ -91,9 +91,9 @@ def connect(settings: Sentry, timeout_s: float) -> Reports:
 
 
 def probe(settings: Sentry, timeout_s: float) -> None:
-    """Whether the DSN is one. Raises Trouble."""
+    """Whether the DSN is one, and its server answers. Raises Trouble."""
     with Reports(settings, timeout_s):
-        pass
+        reach(settings.dsn.value(), timeout_s)
 
 
 def events(records: Sequence[logging.LogRecord], settings: Any) -> list[str]:

@@ -19,6 +19,25 @@ class Refused(ManagerError):
     """Raised when one message is not taken; others may be."""
 
 
+def reach(url: str, timeout_s: float) -> None:
+    """Whether the server of a URL answers at all: its front page is asked for, nothing of ours. Raises Trouble."""
+    from urllib.error import HTTPError
+    from urllib.parse import urlsplit
+    from urllib.request import urlopen
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Trouble("is no http or https URL")
+    try:
+        server = parts.netloc.rpartition("@")[2]
+        with urlopen(f"{parts.scheme}://{server}/", timeout=timeout_s) as answer:  # noqa: S310  http or https, see above
+            answer.read(1000)
+    except HTTPError:
+        return  # it answers
+    except (OSError, ValueError) as error:
+        raise Trouble(f"{parts.hostname}: {network(error)}") from None
+
+
 def seconds(header: str | None) -> float:
     """How long a Retry-After header asks to wait; 0 when it does not say so in seconds."""
     return float(header) if header and header.isdigit() else 0.0
