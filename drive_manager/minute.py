@@ -50,6 +50,7 @@ def _run(settings: Settings, began: datetime, watch: Watch) -> None:
         code, after, decision = _act(settings, before, seen, world)
     except Exception as error:
         bookkeeping.crashed(settings, began, time.monotonic() - clock, error)
+        people.crashed(settings, error, watch.errors.records, _now())
         raise
     seconds = time.monotonic() - clock
     watch.done(code)

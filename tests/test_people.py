@@ -208,6 +208,26 @@ def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> N
     assert any("failed" in subject for subject in subjects(mail)), subjects(mail)
 
 
+def test_a_run_that_crashes_each_minute_is_told_once_a_day_and_sentry_has_it(
+    nas: Nas, mail: MailServer
+) -> None:
+    sentry = SentryStub("key")
+    with ended(sentry):
+        nas.tell(mail.ini(events="run_failed"), sentry.ini())
+        nas.tick()
+        nas.settings = replace(nas.settings, health=None)  # type: ignore[arg-type]
+        for _ in range(3):
+            with pytest.raises(AttributeError):
+                nas.tick()
+    (subject,) = subjects(mail)
+    assert "failed" in subject
+    assert "AttributeError" in mail.mails[0][1].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    (event,) = sentry.events
+    (found,) = event["exception"]["values"]
+    assert found["type"] == "AttributeError"
+    assert found["stacktrace"]["frames"][-1]["function"] == "sense"
+
+
 def test_a_fault_of_the_telling_itself_is_logged_and_stops_nothing(
     nas: Nas, mail: MailServer, caplog: pytest.LogCaptureFixture
 ) -> None:
