@@ -339,6 +339,29 @@ def test_leftover_signs_go_and_live_ones_stay(nas: Nas) -> None:
     assert [(each["plot"], each["drive"]) for each in transfers] == [("live.plot", str(nas.drive(2)))]
 
 
+def test_files_of_others_beside_the_signs_stay(nas: Nas) -> None:
+    nas.tick()
+    gone = nas.sign("old.plot", nas.drive(1))
+    folder = gone.parent
+    texts = {
+        "notes.txt": "to do",
+        "other.plot": f"plot: old.plot\ndrive: {nas.drive(1)}\npid: 1\n",
+        "no-pid.plot": f"plot: no-pid.plot\ndrive: {nas.drive(1)}\n",
+        "no-drive.plot": "plot: no-drive.plot\npid: 1\n",
+        "empty": "",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "binary.plot").write_bytes(bytes(range(256)) * 100)
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to(folder / "notes.txt")
+    os.mkfifo(folder / "pipe")
+    nas.tick()
+    assert not gone.exists()
+    assert {path.name for path in folder.iterdir()} == {*texts, "binary.plot", "folder", "link", "pipe"}
+    assert json.loads(nas.run("status", "--json").stdout)["transfers"] == []
+
+
 def _partial(folder: Path, name: str, *, pieces: int = 0) -> None:
     folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)

@@ -74,7 +74,7 @@ class Nas:
         assert lock.take()
         sign = self.base / "pm/remote_transfer_is_active/live.plot"
         sign.parent.mkdir(parents=True, exist_ok=True)
-        sign.write_text(f"plot: live.plot\ndrive: {mount}\n")
+        sign.write_text(f"plot: live.plot\ndrive: {mount}\npid: 1\n")
         yield lock
         lock.free()
 
