@@ -79,6 +79,14 @@ class Ledger:
         }  # fmt: skip
         self._write([_entry("arrivals", at, row)])
 
+    def has_arrival(self, name: str, size: int) -> bool | None:
+        """Whether a plot of this name and size is known to have arrived; None when that cannot be told now."""
+        self._replay()
+        if self._spool.path.exists():  # it may wait there
+            return None
+        query = "SELECT EXISTS (SELECT 1 FROM arrivals WHERE name = ? AND size = ?) AS known"
+        return next((bool(row["known"]) for row in self._read(query, name, size)), None)
+
     def offer(self, plotter: str, at: datetime) -> None:
         """Note that a plotter offered a plot."""
         self._write([("offers", {"plotter": plotter, "at": at.timestamp()})])

@@ -162,6 +162,17 @@ def test_a_locked_ledger_is_waited_for_and_caught_up_with(
     assert names(ledger) == ["after.plot", "before.plot", "during1.plot", "during2.plot", "end.plot"]
 
 
+def test_an_arrival_that_waits_in_the_spool_is_known(ledger: Ledger) -> None:
+    arrive(ledger, "before.plot")
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        arrive(ledger, "during.plot")
+        assert ledger.has_arrival("during.plot", 1000) is None, "nobody can tell"
+        other.execute("ROLLBACK")
+    assert ledger.has_arrival("during.plot", 1000) is True
+    assert ledger.has_arrival("during.plot", 1001) is ledger.has_arrival("other.plot", 1000) is False
+
+
 def test_a_locked_ledger_is_waited_for_once_in_a_run(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     arrive(Ledger(path), "before.plot")

@@ -21,7 +21,7 @@ from drive_manager.ran import Ran
 from manager_core import digest, notify
 from manager_core.alerts import Severity
 from manager_core.letters import Letter
-from manager_core.wire import Done, Have, Holds, Kept
+from manager_core.wire import Differs, Done, Have, Holds, Kept, Refused
 
 DATA = os.urandom(300_000)
 OFFER = offer(DATA)
@@ -152,6 +152,45 @@ def test_what_arrives_is_in_the_ledger(nas: Nas) -> None:
         OFFER.name, len(DATA), str(nas.drives[0]), len(DATA),
     )  # fmt: skip
     assert list(book.last_offers()) == [row["plotter"]]
+
+
+def test_a_plot_whose_kept_nobody_heard_has_arrived_once(nas: Nas) -> None:
+    nas.tell()
+    memory.remember_end(nas.state, OFFER.name, failed=True)
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Holds)
+        caller.stream(DATA, OFFER)
+        assert caller.process.stdout is not None
+        caller.process.stdout.close()  # as when the connection is cut while KEPT is said
+        caller.say(sent(DATA, OFFER))
+        caller.process.wait(20)
+    book = Ledger(nas.state / LEDGER)
+    assert [row["name"] for row in book.recent("arrivals")] == [OFFER.name]
+    assert memory.failures(nas.state) == {}
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        caller.say(Done("t"))
+    assert len(book.recent("arrivals")) == 1
+
+
+def test_a_plot_that_arrived_unnoted_is_noted_when_it_is_found(nas: Nas) -> None:
+    """As when the receiver was killed between the plot's final name and KEPT."""
+    nas.tell()
+    (nas.drives[0] / OFFER.name).write_bytes(DATA)
+    book = Ledger(nas.state / LEDGER)
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        caller.ask(Differs("t"), Refused)
+    assert book.recent("arrivals") == [], "nobody said that this is the plot"
+    os.utime(nas.drives[0] / OFFER.name)
+    for _ in range(2):
+        with Caller(nas.script) as caller:
+            caller.ask(OFFER, Have)
+            caller.say(Done("t"))
+    (row,) = book.recent("arrivals")
+    assert (row["name"], row["size"], row["streamed"]) == (OFFER.name, len(DATA), 0)
 
 
 def test_transfers_that_keep_failing_are_told_and_that_it_is_over(nas: Nas, mail: MailServer) -> None:
