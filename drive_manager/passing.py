@@ -60,7 +60,8 @@ class Passing:
                 self._wait(child.link)
                 if _speaks(child.link) and self._from_child(child.link.receive(None)):
                     return
-                if not self._all_said and _speaks(self._talk):
+                child.link.flush()
+                if self._hears(child.link) and _speaks(self._talk):
                     self._from_plotter(child.link)
                 if self._is_overdue():
                     return
@@ -69,10 +70,14 @@ class Passing:
         finally:
             self._part(child)
 
+    def _hears(self, link: Link) -> bool:
+        """Whether the plotter is listened to: not while a child at a drive that hangs takes nothing of what it said."""
+        return not self._all_said and not link.unsent
+
     def _wait(self, link: Link) -> None:
-        ends: list[Link | Talk] = [link] if self._all_said else [link, self._talk]
+        ends: list[Link | Talk] = [link, self._talk] if self._hears(link) else [link]
         if not any(end.waiting for end in ends):
-            select.select(ends, [], [], 1.0)
+            select.select(ends, [link] if link.unsent else [], [], 1.0)
 
     def _from_child(self, value: object) -> bool:
         """Act on what the child sent; True when it was its last word."""
@@ -109,7 +114,7 @@ class Passing:
         if isinstance(message, Done):
             self._all_said = True
             self._note(safe=self.end.said if isinstance(self.end.said, Have) else self.end.safe)
-        link.send({"heard": encode(message).decode()})
+        link.post({"heard": encode(message).decode()})
 
     def _is_overdue(self) -> bool:
         """Whether the child hangs at its drive. Raises TalkSilent when it is the plotter that says nothing."""
