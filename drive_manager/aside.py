@@ -27,9 +27,8 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
     """Mark a drive, wait for its transfer, say when it may be pulled.
 
     A transfer that is writing to it goes on to its end; it is waited for up to `wait_s` seconds (None: as long as it
-    takes). Returns 1 when the
-    drive cannot be pulled yet, or not be brought to rest. Raises NoSuchDrive, marks.MarksUnreadable,
-    marks.MarksBusy, OSError.
+    takes). Returns 1 when the drive cannot be pulled yet, or not be brought to rest. Raises NoSuchDrive,
+    marks.MarksUnreadable, marks.MarksBusy, OSError.
     """
     point = _point(mount)
     folder = settings.files.state_folder
@@ -59,10 +58,9 @@ def _bring_to_rest(settings: Settings, point: str, wait_s: float | None) -> int:
     if not lock.take():
         plot = next((name for name, drive in sweep.signs(settings).items() if drive == point), "a plot")
         print(f"{plot} is still being written to it until it is done; see drive_manager status", flush=True)
-        if wait_s == 0:
-            return 0
         if not lock.take(inf if wait_s is None else wait_s):
-            print(f"{plot} is not done after {wait_s:g} s: do not pull {point} yet; run this again")
+            after = f" after {wait_s:g} s" if wait_s else ""
+            print(f"{plot} is not done{after}: do not pull {point} yet; run this again")
             return 1
     try:
         # Whoever takes the drive after this looks at the marks once more: nothing is written to it from here on.

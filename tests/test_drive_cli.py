@@ -506,10 +506,11 @@ def test_offline_and_online(nas: Nas) -> None:
     nas.sign("live.plot", nas.drive(1))
     with Lock(drive_lock(nas.state, first)):
         done = nas.run("offline", f"{first}/", "--why", "cable", "--wait", "0")
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert done.stdout.splitlines() == [
         f"{first} is offline: no new plot is sent there",
         "live.plot is still being written to it until it is done; see drive_manager status",
+        f"live.plot is not done: do not pull {first} yet; run this again",
     ]
     assert f"--drive {first}" not in nas.script
     assert "cable" in nas.run("status").stdout
