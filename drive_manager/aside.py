@@ -8,7 +8,7 @@ import shlex
 from datetime import datetime, timezone
 from math import inf
 
-from drive_manager import marks, memory, minute, mounts, sweep
+from drive_manager import history, marks, memory, minute, mounts, sweep
 from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import candidates, uuid_of
 from drive_manager.errors import DriveGone, NasError
@@ -44,6 +44,7 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
         since = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
         marks.set_aside(folder, point, uuid, mounts.printable(why), since)
         print(f"{point} is offline: no new plot is sent there", flush=True)
+        history.drive_event(settings, point, "offline", mounts.printable(why))
     try:
         if mark is None:
             minute.run(settings)
@@ -130,6 +131,9 @@ def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
         verb = "would be" if dry_run else "is"
         print(f"{point} {verb} online again; it was offline since {moment(mark.since)}: {mark.why}")
     if forgot or (mark is not None and not dry_run):
+        history.drive_event(
+            settings, point, "online", f"it was offline: {mark.why}" if mark else "tried again"
+        )
         minute.run(settings)
     return 0
 

@@ -42,6 +42,17 @@ def ended(settings: Settings, offer: Offer, plotter: str, end: End, seconds: flo
     )  # fmt: skip
 
 
+def drive_event(settings: Settings, mount: str, what: str, text: str) -> None:
+    """Something was done about a drive: it is offline, online, or set_aside after a failed write. Never raises."""
+    from drive_manager.ledger import NAME, Ledger
+
+    known = _known(settings)
+    key = life.key_at(known, mount)
+    serial = known[key].identity.serial if key in known else ""
+    book = Ledger(settings.files.state_folder / NAME)
+    book.drive_event(key, serial, mount, what, text, datetime.now(timezone.utc))
+
+
 def _known(settings: Settings) -> dict[str, Known]:
     try:
         return dict(state.read(settings.files.state_folder).drives)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from drive_manager import guard, marks, memory, netcat
+from drive_manager import guard, history, marks, memory, netcat
 from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
@@ -210,6 +210,7 @@ class Landing:
             if mount in memory.resting(state):
                 return f"it cannot be set aside ({error}); it rests for half an hour"
             return f"it can neither be set aside ({error}) nor rest: mend {state}, or take the drive out"
+        history.drive_event(self._settings, mount, "set_aside", why)
         return f"it is set aside until `drive_manager online {mount}`"
 
 

@@ -518,6 +518,13 @@ def test_offline_and_online(nas: Nas) -> None:
     assert "is online again" in nas.run("online", first).stdout
     assert f"--drive {first}" in nas.script
     assert "is not offline" in nas.run("online", first).stdout
+    events = Ledger(nas.state / LEDGER).recent("drive_events")
+    assert [(each["mount"], each["what"], each["text"]) for each in events[:2]] == [
+        (first, "online", "it was offline: cable"),
+        (first, "offline", "cable"),
+    ]
+    assert {each["what"] for each in events[2:]} == {"first_seen"}
+    assert len({each["drive"] for each in events if each["mount"] == first}) == 1
 
 
 def test_a_drive_that_is_none_cannot_be_taken_offline(nas: Nas) -> None:

@@ -20,6 +20,8 @@ from smallnas import Caller, SmallNas, folder_open, offer, pieces_of, plotter, s
 from drive_manager import marks, memory
 from drive_manager.apart import Link
 from drive_manager.landing import Landing, first_difference
+from drive_manager.ledger import NAME as LEDGER
+from drive_manager.ledger import Ledger
 from drive_manager.netcat import is_backed_up, listening_inodes, socket_inodes
 from drive_manager.partial import Partial
 from drive_manager.place import Place
@@ -114,6 +116,8 @@ def test_a_drive_that_failed_and_cannot_be_set_aside_rests(
     assert said in line
     assert said in str(refusal.value)
     assert (mount in memory.resting(nas.state)) is rests
+    noted = [(row["what"], row["mount"]) for row in Ledger(nas.state / LEDGER).recent("drive_events")]
+    assert (("set_aside", mount) in noted) is not bool(in_the_way)
 
 
 @pytest.fixture
