@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drive_manager import ledger_schema as schema
 from drive_manager.ledger_spool import Entry, Spool
 from drive_manager.ledger_store import Store
+
+if TYPE_CHECKING:
+    from manager_core.alerts import Notice
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +103,17 @@ class Ledger:
         """Note how each drive was when it was seen; the first sight stays."""
         now = at.timestamp()
         self._write([("drives", {**_facts(each), "first_seen": now, "last_seen": now}) for each in drives])
+
+    def alerts(self, notices: Sequence[Notice], at: datetime) -> None:
+        """Note all that people were told at one time, in one go."""
+        rows = [
+            {
+                "rule": one.rule, "subject": one.subject, "severity": one.severity.name, "event": one.event,
+                "kind": one.kind, "text": one.text,
+            }
+            for one in notices
+        ]  # fmt: skip
+        self._write([_entry("alerts", at, row) for row in rows])
 
     def alert(
         self, rule: str, subject: str, severity: str, event: str, kind: str, text: str, at: datetime

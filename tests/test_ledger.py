@@ -18,6 +18,7 @@ import pytest
 from drive_manager import ledger_schema
 from drive_manager.ledger import Ledger, SeenDrive
 from drive_manager.ledger_store import Store
+from manager_core.alerts import Notice, Severity
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 LETTER = SeenDrive("ZR1", "ZR1", "naa.5", "uuid", "ST18000", "/mnt/drive1", 3, 100, 50)
@@ -101,6 +102,25 @@ def test_the_last_offer_of_each_plotter(ledger: Ledger) -> None:
     assert ledger.last_offers() == {
         "a": (NOW - timedelta(hours=1)).timestamp(), "b": (NOW - timedelta(hours=3)).timestamp(),
     }  # fmt: skip
+
+
+def test_many_alerts_are_noted_in_one_go(ledger: Ledger) -> None:
+    notices = [
+        Notice("health", "fired", Severity.CRITICAL, f"drive {number} fails", f"S{number}", "smart_197", NOW)
+        for number in range(500)
+    ]
+    began = time.monotonic()
+    ledger.alerts(notices, NOW)
+    assert time.monotonic() - began < 2
+    rows = ledger.recent("alerts", 1000)
+    assert len({row.pop("entry") for row in rows}) == 500
+    assert sorted(rows, key=lambda row: int(row["subject"][1:])) == [
+        {
+            "at": NOW.timestamp(), "rule": "smart_197", "subject": f"S{number}", "severity": "CRITICAL",
+            "event": "health", "kind": "fired", "text": f"drive {number} fails",
+        }
+        for number in range(500)
+    ]  # fmt: skip
 
 
 def test_old_entries_go_once_a_day(ledger: Ledger) -> None:
