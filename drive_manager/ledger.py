@@ -144,11 +144,11 @@ class Ledger:
         day, week, month = (sum(age < timedelta(days=days) for age in ages) for days in (1, 7, 30))
         return Counts(day, week, month, tuple((each, of_date.count(each)) for each in dates))
 
-    def last_offers(self) -> dict[str, float]:
-        """When each plotter last offered a plot, in seconds since the epoch."""
-        return {
-            row["plotter"]: row["at"] for row in self._read("SELECT plotter, at FROM offers ORDER BY plotter")
-        }
+    def last_offers(self, since: datetime | None = None) -> dict[str, float]:
+        """When each plotter last offered a plot, in seconds since the epoch; only those that did `since`."""
+        least = since.timestamp() if since is not None else 0.0
+        query = "SELECT plotter, at FROM offers WHERE at >= ? ORDER BY plotter"
+        return {row["plotter"]: row["at"] for row in self._read(query, least)}
 
     def recent(self, table: str, limit: int = 100, since: datetime | None = None) -> list[dict[str, Any]]:
         """The last entries of arrivals, drive_events, alerts or runs, newest first."""
@@ -163,17 +163,17 @@ class Ledger:
         return self._read("SELECT * FROM drives ORDER BY first_seen, mount")
 
     def prune(self, now: datetime, history_days: float) -> int:
-        """Remove what is too old, at most once a day; how many entries that were. Drives and offers stay."""
+        """Remove what is too old, at most once a day; how many entries that were."""
         removed = 0
         day = now.date().isoformat()
         try:
             if self._read("SELECT value FROM notes WHERE name = 'pruned' AND value = ?", day):
                 return 0
             with self._store.transaction() as db:
-                for table in schema.HISTORY:
+                for table, column in schema.AGED_BY.items():
                     days = min(RUN_DAYS, history_days) if table == "runs" else history_days
                     oldest = (now - timedelta(days=days)).timestamp()
-                    removed += db.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,)).rowcount  # noqa: S608  ours
+                    removed += db.execute(f"DELETE FROM {table} WHERE {column} < ?", (oldest,)).rowcount  # noqa: S608  ours
                 db.execute("INSERT OR REPLACE INTO notes VALUES ('pruned', ?)", (day,))
         except (sqlite3.Error, OSError) as error:
             self._note_fault(error)

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -104,6 +105,15 @@ def test_the_last_offer_of_each_plotter(ledger: Ledger) -> None:
     }  # fmt: skip
 
 
+def test_plotters_that_are_made_up_fill_nothing(ledger: Ledger) -> None:
+    times = {f"host{number}": NOW.timestamp() + number for number in range(1500)}
+    ledger._write([("offers", {"plotter": host, "at": at}) for host, at in times.items()])
+    ledger.offer("plotter1", NOW + timedelta(hours=1))
+    assert ledger.last_offers() == dict(
+        sorted([*list(times.items())[501:], ("plotter1", NOW.timestamp() + 3600)])
+    )
+
+
 def test_many_alerts_are_noted_in_one_go(ledger: Ledger) -> None:
     notices = [
         Notice("health", "fired", Severity.CRITICAL, f"drive {number} fails", f"S{number}", "smart_197", NOW)
@@ -127,10 +137,13 @@ def test_old_entries_go_once_a_day(ledger: Ledger) -> None:
     for days in (1, 40, 800):
         arrive(ledger, f"{days}.plot", NOW - timedelta(days=days))
         ledger.run("drive_manager", NOW - timedelta(days=days), 1.0, 0)
-    ledger.drives_seen([LETTER], NOW - timedelta(days=800))
-    assert ledger.prune(NOW, 730) == 3
+        ledger.drives_seen([replace(LETTER, drive_key=f"{days}")], NOW - timedelta(days=days))
+        ledger.offer(f"plotter{days}", NOW - timedelta(days=days))
+    assert ledger.prune(NOW, 730) == 5
     assert names(ledger) == ["1.plot", "40.plot"]
-    assert len(ledger.recent("runs")) == len(ledger.drives()) == 1
+    assert [row["drive"] for row in ledger.drives()] == ["40", "1"]
+    assert list(ledger.last_offers()) == ["plotter1", "plotter40"]
+    assert len(ledger.recent("runs")) == 1
     arrive(ledger, "late.plot", NOW - timedelta(days=900))
     assert ledger.prune(NOW + timedelta(hours=1), 730) == 0
     assert ledger.prune(NOW + timedelta(days=1), 730) == 1

@@ -14,7 +14,17 @@ import pytest
 from rig.people import MailServer, PingStub, PushbulletStub, SentryStub, Twilio, ended
 from smallnas import Caller, SmallNas, offer, pieces_of, sent
 
-from drive_manager import bookkeeping, marks, memory, minute, people, settings, tick
+from drive_manager import (
+    bookkeeping,
+    marks,
+    memory,
+    minute,
+    people,
+    report,
+    report_sources,
+    settings,
+    tick,
+)
 from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
 from drive_manager.ran import Ran
@@ -132,6 +142,16 @@ def test_the_report_goes_out_once_a_day(nas: Nas, mail: MailServer) -> None:
     assert subject.startswith("chianas01: ")
     message = mail.mails[0][1]
     assert {part.get_content_type() for part in message.walk()} >= {"text/plain", "text/html"}
+
+
+def test_a_plotter_that_is_retired_leaves_the_report(nas: Nas) -> None:
+    nas.tell()
+    now = datetime.now(timezone.utc)
+    for name, days in (("retired", 31), ("on holiday", 29)):
+        Ledger(nas.state / LEDGER).offer(name, now - timedelta(days=days))
+    before, _, world = minute.observe(nas.settings)
+    found = report.build(report_sources.gather(nas.settings, before, world))
+    assert [plotter.name for plotter in found.plotters] == ["on holiday"]
 
 
 def test_what_arrives_is_in_the_ledger(nas: Nas) -> None:
