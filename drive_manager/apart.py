@@ -36,6 +36,7 @@ class Link:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._buffer = b""
+        self._unsent = b""
 
     def fileno(self) -> int:
         """The descriptor, to wait on together with others."""
@@ -47,6 +48,26 @@ class Link:
             self._socket.sendall(json.dumps(value).encode() + b"\n")
         except OSError as error:
             raise Ended("the other end of the link is gone") from error
+
+    def post(self, value: object) -> None:
+        """Send one JSON value as far as that goes without waiting; the rest goes by `flush`. Raises Ended."""
+        self._unsent += json.dumps(value).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Send more of what was posted, if the other end takes it now. Raises Ended."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Ended("the other end of the link is gone") from error
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something that was posted is still to be sent."""
+        return bool(self._unsent)
 
     @property
     def waiting(self) -> bool:

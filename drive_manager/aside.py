@@ -8,7 +8,7 @@ import shlex
 from datetime import datetime, timezone
 from math import inf
 
-from drive_manager import marks, memory, minute, mounts, sweep
+from drive_manager import history, marks, memory, minute, mounts, sweep
 from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import candidates, uuid_of
 from drive_manager.errors import DriveGone, NasError
@@ -27,9 +27,8 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
     """Mark a drive, wait for its transfer, say when it may be pulled.
 
     A transfer that is writing to it goes on to its end; it is waited for up to `wait_s` seconds (None: as long as it
-    takes). Returns 1 when the
-    drive cannot be pulled yet, or not be brought to rest. Raises NoSuchDrive, marks.MarksUnreadable,
-    marks.MarksBusy, OSError.
+    takes). Returns 1 when the drive cannot be pulled yet, or not be brought to rest. Raises NoSuchDrive,
+    marks.MarksUnreadable, marks.MarksBusy, OSError.
     """
     point = _point(mount)
     folder = settings.files.state_folder
@@ -45,6 +44,7 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
         since = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
         marks.set_aside(folder, point, uuid, mounts.printable(why), since)
         print(f"{point} is offline: no new plot is sent there", flush=True)
+        history.drive_event(settings, point, "offline", mounts.printable(why))
     try:
         if mark is None:
             minute.run(settings)
@@ -59,10 +59,9 @@ def _bring_to_rest(settings: Settings, point: str, wait_s: float | None) -> int:
     if not lock.take():
         plot = next((name for name, drive in sweep.signs(settings).items() if drive == point), "a plot")
         print(f"{plot} is still being written to it until it is done; see drive_manager status", flush=True)
-        if wait_s == 0:
-            return 0
         if not lock.take(inf if wait_s is None else wait_s):
-            print(f"{plot} is not done after {wait_s:g} s: do not pull {point} yet; run this again")
+            after = f" after {wait_s:g} s" if wait_s else ""
+            print(f"{plot} is not done{after}: do not pull {point} yet; run this again")
             return 1
     try:
         # Whoever takes the drive after this looks at the marks once more: nothing is written to it from here on.
@@ -132,6 +131,9 @@ def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
         verb = "would be" if dry_run else "is"
         print(f"{point} {verb} online again; it was offline since {moment(mark.since)}: {mark.why}")
     if forgot or (mark is not None and not dry_run):
+        history.drive_event(
+            settings, point, "online", f"it was offline: {mark.why}" if mark else "tried again"
+        )
         minute.run(settings)
     return 0
 

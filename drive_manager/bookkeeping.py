@@ -18,6 +18,9 @@ from drive_manager.settings import PROGRAM, Settings
 log = logging.getLogger(__name__)
 
 SEEN_EVERY_S = 3600.0
+# How the text of a run begins that did not come to its end: of that the next run tells people.
+_BROKE_OFF = "broke off: "
+_STOPPED = "told to stop"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Book:
 
 
 def note(ran: Ran) -> Book:
-    """Write the run and what happened to drives into the ledger, and read what the rules need."""
+    """Write what happened to drives into the ledger, and read what the rules need."""
     now, ledger = ran.world.now, Ledger(ran.folder / NAME)
     for event in ran.decision.events:
         ledger.drive_event(event.key, event.serial, event.mount, event.what, event.text, now)
@@ -41,7 +44,6 @@ def note(ran: Ran) -> Book:
             _seen(drive, keys, ran.world.identities.get(drive.mount, UNKNOWN)) for drive in ran.world.drives
         ]
         ledger.drives_seen(seen, now)
-    ledger.run(PROGRAM, ran.began, ran.seconds, ran.decision.exit_code)
     ledger.prune(now, ran.settings.files.history_days)
     counts, left = ledger.counts(now), ran.decision.choice.plots_left
     began = _oldest(ledger.drives())
@@ -49,7 +51,18 @@ def note(ran: Ran) -> Book:
     offers = {
         who: datetime.fromtimestamp(at, timezone.utc).astimezone() for who, at in ledger.last_offers().items()
     }
-    return Book(days if ran.world.plot_size else None, offers, last or {})
+    return Book(days if ran.world.plot_size else None, offers, _with_its_crash(last) if last else {})
+
+
+def ended(ran: Ran, seconds: float) -> None:
+    """Note a run that came to its end, messages and all."""
+    Ledger(ran.folder / NAME).run(PROGRAM, ran.began, seconds, ran.code, ran.fault)
+
+
+def _with_its_crash(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run whose text is what broke it off, if anything did: why no plot can be received has rules of its own."""
+    text = str(run["text"])
+    return {**run, "text": text.removeprefix(_BROKE_OFF) if text.startswith(_BROKE_OFF) else ""}
 
 
 def _seen(drive: Drive, keys: Mapping[str, str], identity: Identity) -> SeenDrive:
@@ -67,9 +80,10 @@ def _oldest(drives: Sequence[Mapping[str, object]]) -> datetime | None:
 
 
 def crashed(settings: Settings, began: datetime, seconds: float, error: BaseException) -> None:
-    """Note a run that ended by a fault of its own, for the next run to tell of. Never raises."""
+    """Note a run that did not come to its end: by a fault, for the next run to tell of, or told so. Never raises."""
+    fault = f"{_BROKE_OFF}{type(error).__name__}: {error}"[:500]
+    text = fault if isinstance(error, Exception) else _STOPPED
     try:
-        ledger = Ledger(settings.files.state_folder / NAME)
-        ledger.run(PROGRAM, began, seconds, 1, f"{type(error).__name__}: {error}"[:500])
+        Ledger(settings.files.state_folder / NAME).run(PROGRAM, began, seconds, 1, text)
     except Exception:
         log.exception("A run that failed cannot be noted")

@@ -125,7 +125,8 @@ def _mount_and_why(parser: argparse.ArgumentParser) -> None:
         "--wait",
         type=_seconds,
         metavar="SECONDS",
-        help="wait no longer than this for a plot that is still being written; 0: do not wait",
+        help="wait no longer than this for a plot that is still being written (0: not at all); "
+        "the exit code is 1 while the drive must not be pulled",
     )
 
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from drive_manager import guard, marks, memory, netcat
+from drive_manager import guard, history, marks, memory, netcat
 from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
@@ -18,6 +18,7 @@ from drive_manager.place import BUSY_RETRY_S, Place
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
+from manager_core.errors import ManagerError
 from manager_core.lines import verb_of
 from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent
 
@@ -197,10 +198,23 @@ class Landing:
             raise Refusal(
                 "full", f"{mount} ran out of space: {why}; another drive is next", SOON_S
             ) from error
+        became = self._set_aside(why)
+        log.error("Drive %s failed: %s; %s", mount, why, became)
+        raise Refusal("failed", f"drive {mount} failed: {why}; {became}", SOON_S) from error
+
+    def _set_aside(self, why: str) -> str:
+        """Have nobody write to the drive any more; for people, what came of that. Never raises."""
+        mount, state = self._where.mount, self._settings.files.state_folder
         since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        marks.set_aside(state, mount, self._where.uuid, why, since, failed=True)
-        log.error("Drive %s failed: %s; it is set aside until `drive_manager online %s`", mount, why, mount)
-        raise Refusal("failed", f"drive {mount} failed: {why}; it is set aside", SOON_S) from error
+        try:
+            marks.set_aside(state, mount, self._where.uuid, why, since, failed=True)
+        except (ManagerError, OSError) as error:
+            memory.remember_hang(state, mount)
+            if mount in memory.resting(state):
+                return f"it cannot be set aside ({error}); it rests for half an hour"
+            return f"it can neither be set aside ({error}) nor rest: mend {state}, or take the drive out"
+        history.drive_event(self._settings, mount, "set_aside", why)
+        return f"it is set aside until `drive_manager online {mount}`"
 
 
 def first_difference(own: Sequence[str], theirs: Sequence[str], size: int) -> int | None:

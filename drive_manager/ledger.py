@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drive_manager import ledger_schema as schema
 from drive_manager.ledger_spool import Entry, Spool
 from drive_manager.ledger_store import Store
+
+if TYPE_CHECKING:
+    from manager_core.alerts import Notice
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +82,14 @@ class Ledger:
         }  # fmt: skip
         self._write([_entry("arrivals", at, row)])
 
+    def has_arrival(self, name: str, size: int) -> bool | None:
+        """Whether a plot of this name and size is known to have arrived; None when that cannot be told now."""
+        self._replay()
+        if self._spool.path.exists():  # it may wait there
+            return None
+        query = "SELECT EXISTS (SELECT 1 FROM arrivals WHERE name = ? AND size = ?) AS known"
+        return next((bool(row["known"]) for row in self._read(query, name, size)), None)
+
     def offer(self, plotter: str, at: datetime) -> None:
         """Note that a plotter offered a plot."""
         self._write([("offers", {"plotter": plotter, "at": at.timestamp()})])
@@ -92,6 +103,17 @@ class Ledger:
         """Note how each drive was when it was seen; the first sight stays."""
         now = at.timestamp()
         self._write([("drives", {**_facts(each), "first_seen": now, "last_seen": now}) for each in drives])
+
+    def alerts(self, notices: Sequence[Notice], at: datetime) -> None:
+        """Note all that people were told at one time, in one go."""
+        rows = [
+            {
+                "rule": one.rule, "subject": one.subject, "severity": one.severity.name, "event": one.event,
+                "kind": one.kind, "text": one.text,
+            }
+            for one in notices
+        ]  # fmt: skip
+        self._write([_entry("alerts", at, row) for row in rows])
 
     def alert(
         self, rule: str, subject: str, severity: str, event: str, kind: str, text: str, at: datetime
@@ -122,11 +144,11 @@ class Ledger:
         day, week, month = (sum(age < timedelta(days=days) for age in ages) for days in (1, 7, 30))
         return Counts(day, week, month, tuple((each, of_date.count(each)) for each in dates))
 
-    def last_offers(self) -> dict[str, float]:
-        """When each plotter last offered a plot, in seconds since the epoch."""
-        return {
-            row["plotter"]: row["at"] for row in self._read("SELECT plotter, at FROM offers ORDER BY plotter")
-        }
+    def last_offers(self, since: datetime | None = None) -> dict[str, float]:
+        """When each plotter last offered a plot, in seconds since the epoch; only those that did `since`."""
+        least = since.timestamp() if since is not None else 0.0
+        query = "SELECT plotter, at FROM offers WHERE at >= ? ORDER BY plotter"
+        return {row["plotter"]: row["at"] for row in self._read(query, least)}
 
     def recent(self, table: str, limit: int = 100, since: datetime | None = None) -> list[dict[str, Any]]:
         """The last entries of arrivals, drive_events, alerts or runs, newest first."""
@@ -141,17 +163,17 @@ class Ledger:
         return self._read("SELECT * FROM drives ORDER BY first_seen, mount")
 
     def prune(self, now: datetime, history_days: float) -> int:
-        """Remove what is too old, at most once a day; how many entries that were. Drives and offers stay."""
+        """Remove what is too old, at most once a day; how many entries that were."""
         removed = 0
         day = now.date().isoformat()
         try:
             if self._read("SELECT value FROM notes WHERE name = 'pruned' AND value = ?", day):
                 return 0
             with self._store.transaction() as db:
-                for table in schema.HISTORY:
+                for table, column in schema.AGED_BY.items():
                     days = min(RUN_DAYS, history_days) if table == "runs" else history_days
                     oldest = (now - timedelta(days=days)).timestamp()
-                    removed += db.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,)).rowcount  # noqa: S608  ours
+                    removed += db.execute(f"DELETE FROM {table} WHERE {column} < ?", (oldest,)).rowcount  # noqa: S608  ours
                 db.execute("INSERT OR REPLACE INTO notes VALUES ('pruned', ?)", (day,))
         except (sqlite3.Error, OSError) as error:
             self._note_fault(error)

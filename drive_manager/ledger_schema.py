@@ -54,6 +54,12 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "offers": ("plotter", "at"),
 }  # fmt: skip
 HISTORY = ("arrivals", "drive_events", "alerts", "runs")
+# By when an entry was last true, for pruning.
+AGED_BY: Mapping[str, str] = {**dict.fromkeys(HISTORY, "at"), "offers": "at", "drives": "last_seen"}
+# What keeps a table small while it is written. Plotters name themselves: those that offered last are kept.
+BOUNDS: Mapping[str, str] = {
+    "offers": "DELETE FROM offers WHERE plotter NOT IN (SELECT plotter FROM offers ORDER BY at DESC LIMIT 1000)"
+}
 
 
 def insertion(table: str) -> str:

@@ -66,6 +66,8 @@ class Store:
         with self.transaction() as db:
             for table, row in entries:
                 db.execute(schema.insertion(table), row)
+            for table in schema.BOUNDS.keys() & {table for table, _ in entries}:
+                db.execute(schema.BOUNDS[table])
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

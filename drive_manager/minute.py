@@ -47,13 +47,16 @@ def _run(settings: Settings, began: datetime, watch: Watch) -> None:
     clock = time.monotonic()
     try:
         before, seen, world = observe(settings)
-        code, after, decision = _act(settings, before, seen, world)
-    except Exception as error:
+        after, decision = _act(settings, before, seen, world)
+        ran = Ran(settings, before, after, world, decision, began)
+        watch.done(ran.code)
+        people.tell(ran, watch.errors.records)
+    except (Exception, KeyboardInterrupt) as error:
         bookkeeping.crashed(settings, began, time.monotonic() - clock, error)
+        if isinstance(error, Exception):
+            people.crashed(settings, error, watch.errors.records, _now())
         raise
-    seconds = time.monotonic() - clock
-    watch.done(code)
-    people.tell(Ran(settings, before, after, world, decision, began, seconds), watch.errors.records)
+    bookkeeping.ended(ran, time.monotonic() - clock)
 
 
 def rehearse(settings: Settings) -> list[str]:
@@ -105,10 +108,8 @@ def plot_size(settings: Settings) -> int:
     return settings.drives.plot_size or min(sizes, default=0)
 
 
-def _act(
-    settings: Settings, memory: Memory, seen: Seen, world: tick.World
-) -> tuple[int, Memory, tick.Decision]:
-    """Write the script, keep the memory, log, tidy up; the exit code and what is remembered now."""
+def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> tuple[Memory, tick.Decision]:
+    """Write the script, keep the memory, log, tidy up; what is remembered now, and what was decided."""
     decision = tick.decide(world, memory, settings.drives)
     now = ages.clock()
     waits = ages.waits(world.drives, memory.waits, now)
@@ -127,7 +128,7 @@ def _act(
     if not decision.messages:
         active = ", ".join(after.active) or "none"
         log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
-    return 1 if after.script_trouble else decision.exit_code, after, decision
+    return after, decision
 
 
 def _now() -> datetime:

@@ -224,9 +224,9 @@ def _first_free(
     stack: contextlib.ExitStack,
 ) -> Listener:  # fmt: skip
     """A netcat that listens; the stack ends it and frees its port. Raises NetcatError."""
-    said, ours = "all its ports are taken", 0
+    failed, ours = "", 0
     try:
-        taken = {one.port for one in sockets() if one.state == TCP_LISTEN}
+        taken = _ports_of(sockets(), TCP_LISTEN)
         for port in range(ports[0], ports[1] + 1):
             lock = Lock(locks / f"port-{port}.lock")
             if not lock.take():
@@ -240,17 +240,30 @@ def _first_free(
             stack.callback(listener.end)
             if listener.listens():
                 return listener
-            said = listener.said() or said
-            if "assign" in said.lower():
-                raise AddressError(
-                    f"this NAS has no address {address} ({said}); correct `addresses` on the plotter"
-                )
+            failed = _why_not(listener) or failed
     except OSError as error:  # of this machine's own disk: it must not look like one of the plot's drive
         raise NetcatError(f"netcat cannot be set up: {error}; is the NAS's own disk full?") from error
-    if ours:
+    if ours and not failed:
         raise PortsBusy(
             f"other plots are using the ports {ports[0]}-{ports[1]}; see [receive] ports on the NAS"
         )
     raise NetcatError(
-        f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({said}): check [receive] ports on the NAS"
+        f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({failed or 'all its ports are taken'}): "
+        "check [receive] ports, netcat and netcat_flags on the NAS"
     )
+
+
+def _why_not(listener: Listener) -> str:
+    """Why a netcat does not listen; "" when somebody else has its port. Raises AddressError."""
+    said = listener.said()
+    if "assign" in said.lower():
+        raise AddressError(
+            f"this NAS has no address {listener.address} ({said}); correct `addresses` on the plotter"
+        )
+    # Somebody may have been faster, or it is the port of some connection.
+    return "" if listener.port in _ports_of(sockets()) else said or "it says nothing"
+
+
+def _ports_of(found: list[Socket], state: str = "") -> set[int]:
+    """The ports of these sockets, or of those in one state."""
+    return {one.port for one in found if state in ("", one.state)}

@@ -6,7 +6,8 @@ import logging
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from drive_manager import memory
 from drive_manager.apart import Child, Ended, Link
@@ -14,7 +15,7 @@ from drive_manager.settings import Settings
 from drive_manager.voice import Step
 from manager_core.lines import decode, encode
 from manager_core.talk import Talk, TalkSilent
-from manager_core.wire import Done, Kept, Message, Offer, Refused, Working, plain
+from manager_core.wire import Done, Have, Kept, Message, Offer, Refused, Working, plain
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,14 @@ LINGER_S = 5.0
 class End:
     """How a child ended: all said, or stuck looking at the drive `hangs_at` before anything was begun.
 
-    `said`: the last word to the plotter for this plot (KEPT, REFUSED …); `streamed`: bytes that came.
+    `said`: the last word for the plotter about this plot (KEPT, REFUSED …), whether or not it could still be told;
+    `safe`: the plot is whole on its drive, by KEPT, or by HAVE to which the plotter said DONE; `streamed`: bytes that
+    came.
     """
 
     hangs_at: str = ""
     said: Message | None = None
+    safe: Kept | Have | None = None
     streamed: int = 0
 
 
@@ -44,33 +48,36 @@ class Passing:
         self._step = Step("looking", 0, 0, waits=False)
         self._moved = self._told = time.monotonic()
         self._linger_s = LINGER_S
-        self._said: Message | None = None
-        self._streamed = 0
+        self.end = End()  # so far; it counts also when the talk breaks off
         # Once all is said, what comes belongs to the next plot: it waits until the child has tidied up.
         self._all_said = False
 
-    def watch(self, work: Callable[[Link], None]) -> End:
-        """Run the child to its end. Raises TalkOver or TalkSilent when the plotter is gone; the child is ended then."""
+    def watch(self, work: Callable[[Link], None]) -> None:
+        """Run the child to its `end`. Raises TalkOver, TalkSilent when the plotter is gone; the child is ended then."""
         child = Child(work)
         try:
             while True:
                 self._wait(child.link)
                 if _speaks(child.link) and self._from_child(child.link.receive(None)):
-                    return End(said=self._said, streamed=self._streamed)
-                if not self._all_said and _speaks(self._talk):
+                    return
+                child.link.flush()
+                if self._hears(child.link) and _speaks(self._talk):
                     self._from_plotter(child.link)
-                if (end := self._overdue()) is not None:
-                    return end
+                if self._is_overdue():
+                    return
         except Ended:
             self._refuse("failed", "the receiver's worker ended unexpectedly; see receive.log on the NAS")
-            return End(said=self._said)
         finally:
             self._part(child)
 
+    def _hears(self, link: Link) -> bool:
+        """Whether the plotter is listened to: not while a child at a drive that hangs takes nothing of what it said."""
+        return not self._all_said and not link.unsent
+
     def _wait(self, link: Link) -> None:
-        ends: list[Link | Talk] = [link] if self._all_said else [link, self._talk]
+        ends: list[Link | Talk] = [link, self._talk] if self._hears(link) else [link]
         if not any(end.waiting for end in ends):
-            select.select(ends, [], [], 1.0)
+            select.select(ends, [link] if link.unsent else [], [], 1.0)
 
     def _from_child(self, value: object) -> bool:
         """Act on what the child sent; True when it was its last word."""
@@ -78,7 +85,7 @@ class Passing:
         if "say" in value:
             message = decode(value["say"].encode())
             self._all_said |= isinstance(message, Kept | Refused)
-            self._said = message
+            self._note(said=message, safe=message if isinstance(message, Kept) else self.end.safe)
             self._talk.say(message)
             self._moved = self._told = time.monotonic()
         elif "step" in value:
@@ -86,8 +93,12 @@ class Passing:
             if step != self._step:
                 self._moved = time.monotonic()
             self._step = step
-        self._streamed = value.get("end", 0)
+        else:
+            self._note(streamed=value["end"])
         return "end" in value
+
+    def _note(self, **known: Any) -> None:
+        self.end = replace(self.end, **known)
 
     def _from_plotter(self, link: Link) -> None:
         try:
@@ -100,42 +111,47 @@ class Passing:
         if message.transfer != self._offer.transfer:
             self._talk.say(Refused(message.transfer, "busy", "one plot at a time in a talk", BUSY_RETRY_S))
             return
-        self._all_said |= isinstance(message, Done)
-        link.send({"heard": encode(message).decode()})
+        if isinstance(message, Done):
+            self._all_said = True
+            self._note(safe=self.end.said if isinstance(self.end.said, Have) else self.end.safe)
+        link.post({"heard": encode(message).decode()})
 
-    def _overdue(self) -> End | None:
+    def _is_overdue(self) -> bool:
+        """Whether the child hangs at its drive. Raises TalkSilent when it is the plotter that says nothing."""
         now = time.monotonic()
         quiet_s = now - self._moved
         receive = self._settings.receive
         if self._step.waits:
             if quiet_s > receive.idle_timeout_s:
                 raise TalkSilent(f"the plotter sent nothing of {self._offer.name} for {quiet_s:.0f} s")
-            return None
+            return False
         if self._step.name == "looking" and quiet_s > self._settings.drives.look_timeout_s:
-            return self._looked_too_long(quiet_s)
+            self._looked_too_long(quiet_s)
+            return True
         if quiet_s > receive.drive_timeout_s:
             why = f"drive {self._step.drive} hangs: nothing came of {self._step.name} for {quiet_s:.0f} s"
             log.error("%s: %s; look at dmesg on the NAS", self._offer.name, why)
             if self._step.drive:
                 memory.remember_hang(self._settings.files.state_folder, self._step.drive)
             self._refuse("failed", why, SOON_S)
-            return End(said=self._said)
+            return True
         if now - self._told >= WORKING_EVERY_S:
             self._talk.say(Working(self._offer.transfer, self._step.name, self._step.done, self._step.total))
             self._told = now
-        return None
+        return False
 
-    def _looked_too_long(self, quiet_s: float) -> End:
+    def _looked_too_long(self, quiet_s: float) -> None:
         self._linger_s = 0.0
         if not self._step.drive:
             why = f"this NAS could not look for its drives in {quiet_s:.0f} s; look at dmesg"
             self._refuse("failed", why)
         log.warning("Drive %s hangs: it did not answer for %.0f s; left alone", self._step.drive, quiet_s)
-        return End(hangs_at=self._step.drive)
+        self._note(hangs_at=self._step.drive)
 
     def _refuse(self, code: str, why: str, retry_after_s: int = 0) -> None:
-        self._said = Refused(self._offer.transfer, code, plain(why), retry_after_s)
-        self._talk.say(self._said)
+        refused = Refused(self._offer.transfer, code, plain(why), retry_after_s)
+        self._note(said=refused)
+        self._talk.say(refused)
 
     def _part(self, child: Child) -> None:
         """Let the child end by itself, which it does when its link is closed; else kill it; else leave it behind."""

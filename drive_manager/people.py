@@ -184,3 +184,28 @@ def _keep(
             folder / holding.NAME,
             error.strerror or error,
         )
+
+
+def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRecord], now: datetime) -> None:
+    """A run ended by a fault before it could tell of anything: told once a day, and Sentry has it. Never raises.
+
+    `errors` are those that the run logged before; its end is logged when nobody keeps records for Sentry any more.
+    """
+    from manager_core import letters, secrets
+    from manager_core.once import Told
+
+    with _apart("The end of the run"):
+        folder, host, kind = settings.files.state_folder, notify.host(settings), type(error).__name__
+        new: list[Letter] = []
+        if Told(folder).first("run_failed", now):
+            text = f"{host}: the run failed: {kind}: {secrets.redact(str(error))}; see {PROGRAM}.log"
+            notice = Notice("run_failed", "told", alerts.Severity.WARNING, text, host, "run_failed")
+            new += letters.group([notice], host, now)
+        record = log.makeRecord(
+            log.name, logging.ERROR, __file__, 0, f"A run ended by {kind}: %s", (error,),
+            (type(error), error, error.__traceback__), "crashed",
+        )  # fmt: skip
+        new += notify.error_letters([*errors, record], settings, folder, now)
+        if new:
+            notify.post(new, settings, folder, now)
+        notify.flush(settings, folder, now)

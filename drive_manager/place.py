@@ -14,6 +14,7 @@ from pathlib import Path
 from drive_manager import guard, marks
 from drive_manager.search import Found, Spot
 from drive_manager.settings import Settings
+from drive_manager.sweep import read_sign
 from drive_manager.voice import Refusal, Voice
 from manager_core.files import remove, replace
 from manager_core.folders import make_private
@@ -117,6 +118,10 @@ def visible(settings: Settings, name: str, mount: str, plotter: str) -> Iterator
     """The file in remote_transfer_is_active that says which drive this plot goes to, while it does."""
     path = settings.files.remote_transfer_is_active / name
     since = time.strftime("%Y-%m-%d %H:%M:%S%z")
+    if os.path.lexists(path) and not read_sign(path):
+        log.warning("%s is no file of ours; it stays, and this transfer is not shown", path)
+        yield
+        return
     text = f"plot: {name}\ndrive: {mount}\nplotter: {plotter}\npid: {os.getpid()}\nsince: {since}\n"
     try:
         make_private(path.parent)

@@ -21,7 +21,16 @@ class Ran:
     world: World
     decision: Decision
     began: datetime
-    seconds: float
+
+    @property
+    def fault(self) -> str:
+        """What the run failed of: the script that cannot be written, or why no plot can be received; else ""."""
+        return self.after.script_trouble or self.decision.choice.outcome.value
+
+    @property
+    def code(self) -> int:
+        """The run's exit code."""
+        return 1 if self.after.script_trouble else self.decision.exit_code
 
     @property
     def folder(self) -> Path:

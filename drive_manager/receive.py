@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from drive_manager import arrival, gate, history, marks, memory, questions, script, state
-from drive_manager.passing import BUSY_RETRY_S, End, Passing
+from drive_manager.passing import BUSY_RETRY_S, Passing
 from drive_manager.settings import Settings
 from manager_core import __version__
 from manager_core.digest import KINDS
@@ -156,19 +156,18 @@ class Receiver:
 
     def _receive(self, offer: Offer) -> None:
         skip, began = self._hung(), time.monotonic()
-        end = End()
+        passing = Passing(self._talk, offer, self._settings)
         try:
             while True:
                 request = arrival.Request(offer, self._allowed, frozenset(skip), self._plotter)
-                end = Passing(self._talk, offer, self._settings).watch(
-                    arrival.worker(request, self._settings)
-                )
-                if not end.hangs_at:
+                passing.watch(arrival.worker(request, self._settings))
+                if not passing.end.hangs_at:
                     return
-                skip.add(end.hangs_at)
+                skip.add(passing.end.hangs_at)
+                passing = Passing(self._talk, offer, self._settings)
         finally:
             if not offer.rehearsal:
-                history.ended(self._settings, offer, self._plotter, end, time.monotonic() - began)
+                history.ended(self._settings, offer, self._plotter, passing.end, time.monotonic() - began)
 
 
 def marks_stamp(settings: Settings) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from drive_manager import health_cache, ledger, life, marks, rules_memory, tempe
 from drive_manager.choose import choose, fit
 from drive_manager.identity import UNKNOWN
 from drive_manager.report_facts import Facts
+from drive_manager.rules_farm import FORGOTTEN_DAYS
 from drive_manager.settings import Settings
 from drive_manager.state import Known, Memory
 from drive_manager.tick import World, why_now
@@ -50,7 +51,7 @@ def gather(settings: Settings, memory: Memory, world: World) -> Facts:
         wasted=wasted.look(world.drives, settings.drives.look_timeout_s),
         runs=tuple(runs),
         arrivals=tuple(book.recent("arrivals", _ROWS, yesterday)),
-        last_offers=book.last_offers(),
+        last_offers=book.last_offers(world.now - timedelta(days=FORGOTTEN_DAYS)),
         troubles=tuple(_troubles(settings, memory, book.fault)),
     )
 

@@ -186,7 +186,7 @@ class Files:
     remote_transfer_is_active: Path = option(
         "{folder}/remote_transfer_is_active",
         kinds.PATH,
-        "A folder with a file for each plot that is arriving, which names its drive. For you to look at.",
+        "A folder of its own, with a file for each plot that is arriving, which names its drive. For you to look at.",
     )
     state_folder: Path = option(
         "{folder}/state",
@@ -241,4 +241,25 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
 
     :raises manager_core.settings.SettingsError: with every fault, one line each
     """
-    return settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ)
+    loaded = settings.load(Settings, PROGRAM, path, os.environ if environ is None else environ)
+    _keep_apart(loaded)
+    return loaded
+
+
+def _keep_apart(loaded: Settings) -> None:
+    """See that what is swept from the folder of transfers' files lies beside nothing else that we keep."""
+    files = loaded.files
+    mine = os.path.normpath(files.remote_transfer_is_active)  # by name: nothing is touched that may hang
+    others = {
+        "[files] folder": files.folder,
+        "[files] state_folder": files.state_folder,
+        "[logs] folder": loaded.logs.folder,
+    }
+    faults = [
+        f"{loaded.source}: [files] remote_transfer_is_active: {mine} is {name}, too; "
+        "allowed: a folder of its own, such as {folder}/remote_transfer_is_active"
+        for name, folder in others.items()
+        if os.path.normpath(folder) == mine
+    ]
+    if faults:
+        raise settings.SettingsError(*faults)

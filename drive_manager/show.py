@@ -176,4 +176,4 @@ def _totals(fits: Sequence[Fit], states: Sequence[str]) -> dict[str, Any]:
 
 def _transfers(settings: Settings) -> list[dict[str, str]]:
     folder = settings.files.remote_transfer_is_active
-    return [{"plot": name, **sweep.read_sign(folder / name)} for name in sweep.signs(settings)]
+    return [sign for name in sweep.signs(settings) if (sign := sweep.read_sign(folder / name))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,25 +21,32 @@ log = logging.getLogger(__name__)
 
 Job = tuple[str, Left]
 REHEARSAL_LOCK = "rehearsal.lock"
+SIGN_BYTES = 8192
 
 
 def signs(settings: Settings) -> dict[str, str]:
-    """The visible files of transfers: plot name to the drive that each names ("" when it cannot be read)."""
+    """The visible files of transfers: plot name to the drive that each names. Files of others there are none."""
     folder = settings.files.remote_transfer_is_active
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  names only, in a quiet minute
     except OSError:
         return {}
-    return {name: read_sign(folder / name).get("drive", "") for name in names if not name.startswith(".")}
+    found = {name: read_sign(folder / name) for name in names if not name.startswith(".")}
+    return {name: sign["drive"] for name, sign in found.items() if sign}
 
 
 def read_sign(path: Path) -> dict[str, str]:
-    """What a visible file says, a `key: value` a line; empty when it cannot be read."""
+    """What a visible file says, a `key: value` a line; empty when it is none of ours, or cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Whatever lies there: a link is not followed, a pipe not waited for, a plot not read.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            text = file.read(SIGN_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     except OSError:
         return {}
-    return {key: value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
+    lines = text.decode(errors="replace").splitlines()
+    sign = {key: value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
+    return sign if sign.get("plot") == path.name and {"drive", "pid"} <= sign.keys() else {}
 
 
 def leftover_signs(settings: Settings) -> None:
@@ -55,9 +63,9 @@ def leftover_signs(settings: Settings) -> None:
             continue
         try:
             path = settings.files.remote_transfer_is_active / name
-            if read_sign(path).get("drive", "") == mount:
+            if read_sign(path).get("drive") == mount:
                 path.unlink(missing_ok=True)
-                log.info("Removed %s: no transfer to %s is under way", path, mount or "any drive")
+                log.info("Removed %s: no transfer to %s is under way", path, mount)
         except OSError as error:
             log.warning("%s cannot be removed: %s", name, error.strerror or error)
         finally:

@@ -22,6 +22,8 @@ from rig.waits import wait_for
 from drive_manager import cli, memory, minute, state, sweep
 from drive_manager import settings as nas_settings
 from drive_manager.drives import PartialFacts
+from drive_manager.ledger import NAME as LEDGER
+from drive_manager.ledger import Ledger
 from drive_manager.partial import Partial
 from drive_manager.place import drive_lock
 from manager_core.locks import Lock
@@ -48,17 +50,26 @@ class Nas:
         lines += ["[files]", f"folder = {self.base}/pm", "[receive]", "idle_timeout_s = 10"]
         (self.base / "nas.ini").write_text("\n".join(lines) + "\n")
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        """Run the program as cron would."""
-        return subprocess.run(
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start the program as cron would."""
+        return subprocess.Popen(
             [sys.executable, "-m", "drive_manager.cli", "--config", str(self.base / "nas.ini"), *args],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
             cwd=self.base,
             env={"PATH": os.environ["PATH"], "HOME": str(self.base)},
         )
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run the program as cron would."""
+        with self.start(*args) as process:
+            try:
+                out, err = process.communicate(timeout=60)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def tick(self, code: int = 0, errors: int = 0) -> None:
         """A run of cron's: silent but for so many errors."""
@@ -86,6 +97,11 @@ class Nas:
     def state(self) -> Path:
         """The state folder."""
         return self.base / "pm/state"
+
+    @property
+    def runs(self) -> list[tuple[int, str]]:
+        """The runs in the ledger, the newest first: exit code, and what it failed of."""
+        return [(row["result"], row["text"]) for row in Ledger(self.state / LEDGER).recent("runs")]
 
     def sign(self, name: str, drive: Path) -> Path:
         """The visible file of a transfer."""
@@ -168,6 +184,9 @@ def test_full_is_one_error_and_one_mail(nas: Nas) -> None:
     nas.tick()
     assert nas.log.count(" ERROR ") == 1
     assert "Plots are received again" in nas.log
+    full = 1, "all drives are full: none has room for another plot; add a drive or make room"
+    assert nas.runs == [(0, ""), full, full, (0, "")]
+    assert "last run failed" not in nas.log, "that all are full is told as that"
 
 
 def test_no_drive_at_all(nas: Nas) -> None:
@@ -278,6 +297,35 @@ def test_a_script_that_cannot_be_written_is_one_error(nas: Nas) -> None:
     (nas.base / "pm/receive_plot.sh").rmdir()
     nas.tick()
     assert f"--drive {nas.drive(1)}" in nas.script
+    assert [code for code, _ in nas.runs] == [0, 1, 1]
+    assert "receive_plot.sh" in nas.runs[1][1]
+
+
+def test_a_run_that_is_told_to_stop_is_noted(nas: Nas) -> None:
+    nas.state.mkdir(parents=True)
+    os.mkfifo(nas.state / "state.json")  # where a run waits
+    run = nas.start()
+    try:
+        waits = wait_for(lambda: _opened(nas.state / "state.json"), "the run to wait")
+        run.terminate()
+        assert run.wait(30) == 1
+        os.close(waits)
+    finally:
+        run.kill()
+        run.communicate()
+    assert nas.runs == [(1, "told to stop")]
+    (nas.state / "state.json").unlink()
+    nas.tick()
+    nas.tick()
+    assert "last run failed" not in nas.log
+
+
+def _opened(fifo: Path) -> int:
+    """The end of a pipe to write to; 0 while nobody reads."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0
 
 
 def test_leftover_signs_go_and_live_ones_stay(nas: Nas) -> None:
@@ -289,6 +337,29 @@ def test_leftover_signs_go_and_live_ones_stay(nas: Nas) -> None:
     assert not old.exists()
     assert live.exists()
     assert [(each["plot"], each["drive"]) for each in transfers] == [("live.plot", str(nas.drive(2)))]
+
+
+def test_files_of_others_beside_the_signs_stay(nas: Nas) -> None:
+    nas.tick()
+    gone = nas.sign("old.plot", nas.drive(1))
+    folder = gone.parent
+    texts = {
+        "notes.txt": "to do",
+        "other.plot": f"plot: old.plot\ndrive: {nas.drive(1)}\npid: 1\n",
+        "no-pid.plot": f"plot: no-pid.plot\ndrive: {nas.drive(1)}\n",
+        "no-drive.plot": "plot: no-drive.plot\npid: 1\n",
+        "empty": "",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "binary.plot").write_bytes(bytes(range(256)) * 100)
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to(folder / "notes.txt")
+    os.mkfifo(folder / "pipe")
+    nas.tick()
+    assert not gone.exists()
+    assert {path.name for path in folder.iterdir()} == {*texts, "binary.plot", "folder", "link", "pipe"}
+    assert json.loads(nas.run("status", "--json").stdout)["transfers"] == []
 
 
 def _partial(folder: Path, name: str, *, pieces: int = 0) -> None:
@@ -435,10 +506,11 @@ def test_offline_and_online(nas: Nas) -> None:
     nas.sign("live.plot", nas.drive(1))
     with Lock(drive_lock(nas.state, first)):
         done = nas.run("offline", f"{first}/", "--why", "cable", "--wait", "0")
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert done.stdout.splitlines() == [
         f"{first} is offline: no new plot is sent there",
         "live.plot is still being written to it until it is done; see drive_manager status",
+        f"live.plot is not done: do not pull {first} yet; run this again",
     ]
     assert f"--drive {first}" not in nas.script
     assert "cable" in nas.run("status").stdout
@@ -446,6 +518,13 @@ def test_offline_and_online(nas: Nas) -> None:
     assert "is online again" in nas.run("online", first).stdout
     assert f"--drive {first}" in nas.script
     assert "is not offline" in nas.run("online", first).stdout
+    events = Ledger(nas.state / LEDGER).recent("drive_events")
+    assert [(each["mount"], each["what"], each["text"]) for each in events[:2]] == [
+        (first, "online", "it was offline: cable"),
+        (first, "offline", "cable"),
+    ]
+    assert {each["what"] for each in events[2:]} == {"first_seen"}
+    assert len({each["drive"] for each in events if each["mount"] == first}) == 1
 
 
 def test_a_drive_that_is_none_cannot_be_taken_offline(nas: Nas) -> None:

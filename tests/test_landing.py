@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from realplots import fabricate_v1
 from rig.waits import wait_for
-from smallnas import Caller, SmallNas, offer, pieces_of, plotter, sent
+from smallnas import Caller, SmallNas, folder_open, offer, pieces_of, plotter, sent
 
 from drive_manager import marks, memory
-from drive_manager.landing import first_difference
+from drive_manager.apart import Link
+from drive_manager.landing import Landing, first_difference
+from drive_manager.ledger import NAME as LEDGER
+from drive_manager.ledger import Ledger
 from drive_manager.netcat import is_backed_up, listening_inodes, socket_inodes
 from drive_manager.partial import Partial
+from drive_manager.place import Place
+from drive_manager.voice import Refusal, Voice
 from manager_core import digest
 from manager_core.wire import Holds, Kept, Ready, Refused, Send, Working
 from plot_manager.round import Round
@@ -85,6 +92,34 @@ def test_a_neighbour_who_removes_the_tmp_does_not_cost_the_drive(nas: SmallNas) 
     assert marks.read(nas.state) == {}
 
 
+@pytest.mark.parametrize(
+    ("in_the_way", "said", "rests"),
+    [
+        ((), "it is set aside until `drive_manager online", False),
+        (("offline.json",), "it rests for half an hour", True),
+        (("offline.json", "hung.json"), "nor rest: mend ", False),
+    ],
+)
+def test_a_drive_that_failed_and_cannot_be_set_aside_rests(
+    nas: SmallNas, caplog: pytest.LogCaptureFixture, in_the_way: tuple[str, ...], said: str, rests: bool
+) -> None:
+    for name in in_the_way:  # the state folder cannot be written, as when its disk is full
+        (nas.state / name).mkdir()
+    mount = str(nas.drives[0])
+    with folder_open(nas.drives[0]) as folder, closing(Link(socket.socketpair()[0])) as link:
+        landing = Landing(Voice(link, OFFER), Place(mount, "", folder), nas.settings, "plotter1")
+        with pytest.raises(Refusal) as refusal:
+            landing._failed(OSError(errno.EIO, "Input/output error"))
+    assert refusal.value.code == "failed"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith(f"Drive {mount} failed: Input/output error while {NAME} was written; it ")
+    assert said in line
+    assert said in str(refusal.value)
+    assert (mount in memory.resting(nas.state)) is rests
+    noted = [(row["what"], row["mount"]) for row in Ledger(nas.state / LEDGER).recent("drive_events")]
+    assert (("set_aside", mount) in noted) is not bool(in_the_way)
+
+
 @pytest.fixture
 def without_inodes(tmp_path: Path) -> Iterator[SmallNas]:
     """Two drives; the first has room and no inode for another file."""
@@ -104,7 +139,7 @@ def test_a_drive_without_inodes_hands_its_plots_to_the_next(without_inodes: Smal
     fabricate_v1(tmp_path / "p" / "plots" / NAME, 1_000_000)
     Round(settings).run()
     assert (without_inodes.drives[1] / NAME).exists()
-    assert list(memory.resting(without_inodes.state)) == [str(without_inodes.drives[0])]
+    assert memory.resting(without_inodes.state) == {str(without_inodes.drives[0]): memory.SPACELESS}
     assert marks.read(without_inodes.state) == {}, "a full drive is not a broken one"
 
 

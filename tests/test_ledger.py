@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from drive_manager import ledger_schema
 from drive_manager.ledger import Ledger, SeenDrive
 from drive_manager.ledger_store import Store
+from manager_core.alerts import Notice, Severity
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 LETTER = SeenDrive("ZR1", "ZR1", "naa.5", "uuid", "ST18000", "/mnt/drive1", 3, 100, 50)
@@ -103,14 +105,45 @@ def test_the_last_offer_of_each_plotter(ledger: Ledger) -> None:
     }  # fmt: skip
 
 
+def test_plotters_that_are_made_up_fill_nothing(ledger: Ledger) -> None:
+    times = {f"host{number}": NOW.timestamp() + number for number in range(1500)}
+    ledger._write([("offers", {"plotter": host, "at": at}) for host, at in times.items()])
+    ledger.offer("plotter1", NOW + timedelta(hours=1))
+    assert ledger.last_offers() == dict(
+        sorted([*list(times.items())[501:], ("plotter1", NOW.timestamp() + 3600)])
+    )
+
+
+def test_many_alerts_are_noted_in_one_go(ledger: Ledger) -> None:
+    notices = [
+        Notice("health", "fired", Severity.CRITICAL, f"drive {number} fails", f"S{number}", "smart_197", NOW)
+        for number in range(500)
+    ]
+    began = time.monotonic()
+    ledger.alerts(notices, NOW)
+    assert time.monotonic() - began < 2
+    rows = ledger.recent("alerts", 1000)
+    assert len({row.pop("entry") for row in rows}) == 500
+    assert sorted(rows, key=lambda row: int(row["subject"][1:])) == [
+        {
+            "at": NOW.timestamp(), "rule": "smart_197", "subject": f"S{number}", "severity": "CRITICAL",
+            "event": "health", "kind": "fired", "text": f"drive {number} fails",
+        }
+        for number in range(500)
+    ]  # fmt: skip
+
+
 def test_old_entries_go_once_a_day(ledger: Ledger) -> None:
     for days in (1, 40, 800):
         arrive(ledger, f"{days}.plot", NOW - timedelta(days=days))
         ledger.run("drive_manager", NOW - timedelta(days=days), 1.0, 0)
-    ledger.drives_seen([LETTER], NOW - timedelta(days=800))
-    assert ledger.prune(NOW, 730) == 3
+        ledger.drives_seen([replace(LETTER, drive_key=f"{days}")], NOW - timedelta(days=days))
+        ledger.offer(f"plotter{days}", NOW - timedelta(days=days))
+    assert ledger.prune(NOW, 730) == 5
     assert names(ledger) == ["1.plot", "40.plot"]
-    assert len(ledger.recent("runs")) == len(ledger.drives()) == 1
+    assert [row["drive"] for row in ledger.drives()] == ["40", "1"]
+    assert list(ledger.last_offers()) == ["plotter1", "plotter40"]
+    assert len(ledger.recent("runs")) == 1
     arrive(ledger, "late.plot", NOW - timedelta(days=900))
     assert ledger.prune(NOW + timedelta(hours=1), 730) == 0
     assert ledger.prune(NOW + timedelta(days=1), 730) == 1
@@ -160,6 +193,17 @@ def test_a_locked_ledger_is_waited_for_and_caught_up_with(
     arrive(ledger, "end.plot")
     assert not spool.exists(), "what is in the ledger already does not keep it for ever"
     assert names(ledger) == ["after.plot", "before.plot", "during1.plot", "during2.plot", "end.plot"]
+
+
+def test_an_arrival_that_waits_in_the_spool_is_known(ledger: Ledger) -> None:
+    arrive(ledger, "before.plot")
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        arrive(ledger, "during.plot")
+        assert ledger.has_arrival("during.plot", 1000) is None, "nobody can tell"
+        other.execute("ROLLBACK")
+    assert ledger.has_arrival("during.plot", 1000) is True
+    assert ledger.has_arrival("during.plot", 1001) is ledger.has_arrival("other.plot", 1000) is False
 
 
 def test_a_locked_ledger_is_waited_for_once_in_a_run(tmp_path: Path) -> None:

@@ -224,6 +224,36 @@ def test_ports_that_are_ours_are_waited_for_and_others_are_a_fault(
     assert not isinstance(caught.value, PortsBusy)
 
 
+def test_a_netcat_that_cannot_listen_is_a_fault_whoever_uses_other_ports(
+    tool: Netcat, output: int, tmp_path: Path
+) -> None:
+    locks, span = tmp_path / "locks", ports()
+    wrong = Netcat(tool.path, tool.flavour, ("--no-such-flag",))
+    with Lock(locks / f"port-{span[1]}.lock"):
+        with (
+            pytest.raises(NetcatError, match=r"does not listen.*netcat_flags on the NAS") as caught,
+            listening(wrong, HOST, span, locks, output, LIMIT),
+        ):
+            pytest.fail("it knows no such flag")
+        assert not isinstance(caught.value, PortsBusy)
+
+
+def test_a_port_that_somebody_else_holds_unseen_is_no_fault(
+    tool: Netcat, output: int, tmp_path: Path
+) -> None:
+    """As a connection of another program does, whose own port is of our range."""
+    locks = tmp_path / "locks"
+    with socket.create_server((HOST, 0)) as server, socket.create_connection(server.getsockname()) as link:
+        port = link.getsockname()[1]
+        first, last = (port - 1, port) if port == 65535 or listening_inodes(port + 1) else (port, port + 1)
+        with (
+            Lock(locks / f"port-{first if last == port else last}.lock"),
+            pytest.raises(PortsBusy),
+            listening(tool, HOST, (first, last), locks, output, LIMIT),
+        ):
+            pytest.fail("there is no port left")
+
+
 def test_an_address_that_is_not_ours(tool: Netcat, output: int, tmp_path: Path) -> None:
     began = time.monotonic()
     with (

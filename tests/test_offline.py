@@ -74,7 +74,7 @@ class Nas:
         assert lock.take()
         sign = self.base / "pm/remote_transfer_is_active/live.plot"
         sign.parent.mkdir(parents=True, exist_ok=True)
-        sign.write_text(f"plot: live.plot\ndrive: {mount}\n")
+        sign.write_text(f"plot: live.plot\ndrive: {mount}\npid: 1\n")
         yield lock
         lock.free()
 
@@ -120,7 +120,7 @@ def test_a_deadline(nas: Nas) -> None:
         said = nas.run("offline", str(first), "--wait", "1", code=1)
         assert time.monotonic() - began < 20
         assert f"live.plot is not done after 1 s: do not pull {first} yet" in said
-        assert "still being written" in nas.run("offline", str(first), "--wait", "0")
+        assert "still being written" in nas.run("offline", str(first), "--wait", "0", code=1)
     said = nas.run("offline", str(first))
     assert "is offline already" in said
     assert "Everything is on the drive" in said

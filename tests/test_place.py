@@ -156,3 +156,17 @@ def test_a_visible_file_that_cannot_be_written_stops_nothing(
     nas.settings.files.remote_transfer_is_active.touch()
     with place.visible(nas.settings, "a.plot", "/mnt/d1", "10.0.0.7"):
         assert "cannot be written" in caplog.text
+
+
+def test_a_file_of_somebody_else_of_that_name_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nas = SmallNas(tmp_path)
+    path = nas.settings.files.remote_transfer_is_active / "a.plot"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"pos2" * 5000)
+    with place.visible(nas.settings, "a.plot", "/mnt/d1", "10.0.0.7"):
+        assert "is no file of ours" in caplog.text
+    assert path.read_bytes() == b"pos2" * 5000
+    path.write_text("plot: a.plot\ndrive: /mnt/d2\npid: 1\n")
+    with place.visible(nas.settings, "a.plot", "/mnt/d1", "10.0.0.7"):
+        assert "drive: /mnt/d1\n" in path.read_text(), "one that a killed receiver left"
+    assert not path.exists()

@@ -203,6 +203,12 @@ def test_a_fault_of_the_plotter_is_one_line_each(ini, text, parts):
             "[email] events: 'drive_chnged' is not allowed here; did you mean drive_changed?; allowed: all, or some",
         ),
         ("[sms]\nevents = xyzzy", "[sms] events: 'xyzzy' is not allowed here; allowed: all, or some"),
+        (
+            "[files]\nremote_transfer_is_active = {folder}",
+            "is [files] folder, too; allowed: a folder of its own",
+        ),
+        ("[files]\nremote_transfer_is_active = {folder}/x/../state/", "is [files] state_folder, too"),
+        ("[files]\nremote_transfer_is_active = /x\n[logs]\nfolder = /x", "/x is [logs] folder, too"),
         ("strategy = fil", "strategy: 'fil' is not known; did you mean fill?; allowed: fill"),
     ],
 )

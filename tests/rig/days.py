@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
 
-from drive_manager import health_cache, mounts, people, report_due, rules, rules_memory, senses, tick
+from drive_manager import (
+    bookkeeping,
+    health_cache,
+    mounts,
+    people,
+    report_due,
+    rules,
+    rules_memory,
+    senses,
+    tick,
+)
 from drive_manager.drives import Drive
 from drive_manager.identity import Identity
 from drive_manager.ledger import NAME, Ledger, SeenDrive
@@ -202,7 +212,9 @@ class Nas:
         world = self._world(minute, now)
         decision = tick.decide(world, self.memory, self.settings.drives)
         before, self.memory = self.memory, decision.memory
-        people.tell(Ran(self.settings, before, self.memory, world, decision, now, 0.1), ())
+        ran = Ran(self.settings, before, self.memory, world, decision, now)
+        people.tell(ran, ())
+        bookkeeping.ended(ran, 0.1)
 
     def _world(self, minute: int, now: datetime) -> tick.World:
         here = sorted(
