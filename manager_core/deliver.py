@@ -15,7 +15,7 @@ from manager_core import secrets
 from manager_core.channels.settings import Channel, Settings
 from manager_core.channels.trouble import Refused, Trouble
 from manager_core.letters import one_line
-from manager_core.outbox import Box, Entry
+from manager_core.outbox import Box, Entry, Spoilt
 
 CHANNEL_S = 10.0
 ALONE = ("daily_report",)  # events whose letters are never made one with others
@@ -49,7 +49,7 @@ class Post:
 def deliver(one: Post) -> dict[str, object]:
     """In the child: send what is due. Returns what came of it, for `_note`."""
     secrets.learn_all(one.settings)
-    done: dict[str, Any] = {"sent": 0, "refused": [], "failed": "", "after_s": 0.0, "busy": False}
+    done: dict[str, Any] = {"sent": 0, "refused": [], "said": [], "failed": "", "after_s": 0.0, "busy": False}
     try:
         if not one.box.lock.take(CHANNEL_S / 2 if one.loose else 0.0):
             return {**done, "busy": True}
@@ -58,7 +58,7 @@ def deliver(one: Post) -> dict[str, object]:
             return {**done, "failed": str(error)}
     began = time.monotonic()
     try:
-        entries = _entries(one)
+        entries = _entries(one, done)
         module = _module(one.name)
         with module.connect(one.channel, CHANNEL_S - 2.0) as session:
             for entry in [*one.loose, *entries]:
@@ -73,13 +73,13 @@ def deliver(one: Post) -> dict[str, object]:
         **done,
         "failed": _hidden(done["failed"]),
         "refused": [list(map(_hidden, r)) for r in done["refused"]],
+        "said": list(map(_hidden, done["said"])),
     }
 
 
-def _entries(one: Post) -> list[Entry]:
-    """The letters that are due; those that the quiet hours held back are one. Raises OSError."""
-    found = [entry for path in one.box.due(one.now) if (entry := one.box.read(path)) is not None]
-    entries = one.box.joined(found)
+def _entries(one: Post, done: dict[str, Any]) -> list[Entry]:
+    """The letters that are due; those that the quiet hours held back are one. Raises OSError, Trouble."""
+    entries = one.box.joined(_read(one, done))
     held = [entry for entry in entries if entry.held and not entry.parts and entry.letter.event not in ALONE]
     held = [entry for entry in held if entry.recipients == held[0].recipients]
     if len(held) < 2:
@@ -92,6 +92,24 @@ def _entries(one: Post) -> list[Entry]:
     except OSError:  # a full disk: then they go one by one
         return entries
     return sorted(one.box.joined([made, *entries]), key=lambda entry: entry.id)
+
+
+def _read(one: Post, done: dict[str, Any]) -> list[Entry]:
+    """The letters that are due. Raises OSError; Trouble when there are some and none can be read."""
+    found, unread = [], ""
+    for path in one.box.due(one.now):
+        try:
+            entry = one.box.read(path)
+        except Spoilt as error:
+            path.unlink(missing_ok=True)
+            done["said"] += [f"{error}, and is removed"]
+        except OSError as error:  # it stays, with all that may be wrong with this machine
+            unread = f"{path}: cannot be read: {error.strerror}"
+        else:
+            found += [entry] if entry is not None else []
+    if unread and not found and not one.loose:
+        raise Trouble(unread)
+    return found
 
 
 def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, Any]) -> None:

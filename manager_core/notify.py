@@ -177,6 +177,8 @@ def _note(one: Post, answer: object) -> str:
     if done.get("busy"):
         log.debug("[%s] another run is sending", one.name)
         return "another run is sending just now"
+    for text in done.get("said", ()):
+        log.warning("[%s] %s", one.name, text)
     refused: dict[tuple[str, str], list[str]] = {}
     for subject, who, why in done.get("refused", ()):
         refused.setdefault((subject, why), []).append(who)

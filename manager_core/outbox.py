@@ -6,6 +6,7 @@ letter was taken for them. Who sends for a channel holds that channel's lock, so
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from manager_core import files, folders, letters
+from manager_core.errors import ManagerError
 from manager_core.letters import Letter
 from manager_core.locks import Lock
 from manager_core.standing import Standing, Tries
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 LIMIT = 300  # letters for each channel; beyond that the oldest go
 _REFUSED_S = 3600.0  # a letter that was refused is tried again after this long
 _STAMP = "%Y%m%dT%H%M%S"
+
+
+class Spoilt(ManagerError):
+    """Raised when a file in the outbox is no letter."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +96,23 @@ class Box:
         )
 
     def read(self, path: Path) -> Entry | None:
-        """The letter in this file; None when there is none, or it cannot be read (then it goes)."""
+        """The letter in this file; None when there is no such file any more.
+
+        :raises OSError: when it cannot be read, which says nothing against the letter
+        :raises Spoilt: when it is no letter
+        """
         try:
-            value = files.read_json(path)
-            if not isinstance(value, dict):
-                return None
+            value = json.loads(path.read_bytes())
             created = datetime.fromisoformat(value["created"])
             recipients = tuple(map(str, value["recipients"]))
             refused = int(value["refused"])
             letter = letters.from_json(value["letter"])
             parts = tuple(map(str, value.get("parts", ())))
             return Entry(str(value["id"]), created, letter, recipients, refused, path, parts)
-        except (files.UnreadableError, KeyError, TypeError, ValueError, AttributeError):
-            path.unlink(missing_ok=True)
+        except FileNotFoundError:
             return None
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise Spoilt(f"{path}: is no message") from None
 
     def join(self, parts: Sequence[Entry], letter: Letter) -> Entry:
         """Keep one letter in the place of several, under this channel's lock; `joined` then removes those.
@@ -170,8 +179,10 @@ class Box:
         return [self.folder / name for name in sorted(names, key=lambda name: name.partition("-")[2])]
 
     def _give_up(self, path: Path, why: str) -> None:
-        entry = self.read(path)
-        subject = f": {entry.letter.subject}" if entry else ""
+        subject = ""
+        with contextlib.suppress(OSError, Spoilt):
+            entry = self.read(path)
+            subject = f": {entry.letter.subject}" if entry else ""
         try:
             path.unlink()
         except OSError:

@@ -339,6 +339,36 @@ def test_what_cannot_be_sent_for_days_is_given_up_with_a_warning(house, mail):
     assert "given up, it could not be sent in 2 days: nas01: drive" in house.warnings()[-1]
 
 
+def test_a_letter_that_cannot_be_read_just_now_is_left_and_goes_out_later(house, mail):
+    """A link that leads to itself is an OSError like EIO, EACCES and EMFILE, and root gets it as well."""
+    mail.stop()
+    house.use(mail.ini()).post(letter())
+    mail.start()
+    (path,) = outbox.Box(house.state, "email")._all()
+    aside = path.rename(house.state / "aside")
+    path.symlink_to(path.name)
+    for hours in (2, 4):
+        house.flush(NOW + timedelta(hours=hours))
+    assert (house.waiting("email"), mail.mails) == (1, [])
+    why = notify.troubles(house.settings, house.state)["email"].status.why
+    assert why == f"{path}: cannot be read: Too many levels of symbolic links"
+    aside.replace(path)
+    house.flush(NOW + timedelta(hours=6))
+    assert (house.waiting("email"), len(mail.mails)) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": 1, "letter": 2}', "[" * 9999])
+def test_what_is_no_letter_is_removed_with_a_warning(house, mail, text):
+    mail.stop()
+    house.use(mail.ini()).post(letter(), letter(subject="nas01: another"))
+    mail.start()
+    path, _other = outbox.Box(house.state, "email")._all()
+    path.write_text(text)
+    house.flush(LATER)
+    assert (house.waiting("email"), titles(mail)) == (0, ["nas01: another"])
+    assert house.warnings()[1:] == [f"[email] {path}: is no message, and is removed"]
+
+
 def test_the_outbox_is_bounded(house, mail):
     mail.stop()
     house.use(mail.ini())
