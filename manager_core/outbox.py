@@ -37,7 +37,7 @@ class Spoilt(ManagerError):
 class Entry:
     """A letter for some recipients of a channel. `path` is None when it could not be kept.
 
-    `parts`: the ids of the letters that it was made of.
+    `parts`: the ids of the letters that it was made of. `not_before`: when it could be sent first, in epoch seconds.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Entry:
     refused: int = 0
     path: Path | None = None
     parts: tuple[str, ...] = ()
+    not_before: float = 0.0
 
     @property
     def held(self) -> bool:
@@ -67,8 +68,9 @@ class Box:
 
     def put(self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime) -> Entry:
         """Keep a letter. It is still sent once when it cannot be kept: a full disk is worth telling, too."""
-        made = unkept(letter, recipients, now)
-        path = self.folder / f"{max(0, int(not_before.timestamp())):011d}-{made.id}.json"
+        first = max(0, int(not_before.timestamp()))
+        made = replace(unkept(letter, recipients, now), not_before=float(first))
+        path = self.folder / f"{first:011d}-{made.id}.json"
         try:
             folders.make_private(self.folder)
             files.replace(path, _text(made))
@@ -108,7 +110,8 @@ class Box:
             refused = int(value["refused"])
             letter = letters.from_json(value["letter"])
             parts = tuple(map(str, value.get("parts", ())))
-            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts)
+            first = float(value.get("not_before", 0.0))
+            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts, first)
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -123,7 +126,8 @@ class Box:
         assert first.path is not None
         made = unkept(letter, first.recipients, first.created)
         path = first.path.with_name(f"{first.path.name.partition('-')[0]}-{made.id}.json")
-        made = replace(made, path=path, parts=tuple(one.id for one in parts))
+        parted = tuple(one.id for one in parts)
+        made = replace(made, path=path, parts=parted, not_before=first.not_before)
         try:
             files.replace(path, _text(made))
         except OSError:
@@ -158,10 +162,10 @@ class Box:
             entry.path.rename(entry.path.with_name(f"{later:011d}-{entry.id}.json"))
 
     def age_out(self, now: datetime, oldest: timedelta) -> None:
-        """Give up the letters that are too old, with a WARNING."""
+        """Give up the letters that could be sent for too long, and were tried, with a WARNING."""
         for path in self._all():
             created = _created(path)
-            if created is None or now - created > oldest:
+            if created is None or (now - created > oldest and self._was_tried(path, now - oldest)):
                 self._give_up(path, f"it could not be sent in {oldest.total_seconds() / 86400:g} days")
 
     def empty(self, why: str) -> None:
@@ -177,6 +181,19 @@ class Box:
         except OSError:
             return []
         return [self.folder / name for name in sorted(names, key=lambda name: name.partition("-")[2])]
+
+    def _was_tried(self, path: Path, before: datetime) -> bool:
+        """Whether this letter could be sent before that moment, and it or its channel was tried since it could."""
+        try:
+            entry = self.read(path)
+        except OSError:
+            return False
+        except Spoilt:
+            return True
+        if entry is None:
+            return False
+        first = max(entry.created.timestamp(), entry.not_before)
+        return first < before.timestamp() and (entry.refused > 0 or first <= self.tries.status().last)
 
     def _give_up(self, path: Path, why: str) -> None:
         subject = ""
@@ -227,6 +244,7 @@ def _text(entry: Entry) -> str:
             "recipients": entry.recipients,
             "refused": entry.refused,
             "parts": entry.parts,
+            "not_before": entry.not_before,
             "letter": letters.as_json(entry.letter),
         }
     )

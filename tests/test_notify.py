@@ -347,13 +347,13 @@ def test_a_letter_that_cannot_be_read_just_now_is_left_and_goes_out_later(house,
     (path,) = outbox.Box(house.state, "email")._all()
     aside = path.rename(house.state / "aside")
     path.symlink_to(path.name)
-    for hours in (2, 4):
+    for hours in (2, 4, 24 * 4):
         house.flush(NOW + timedelta(hours=hours))
     assert (house.waiting("email"), mail.mails) == (1, [])
     why = notify.troubles(house.settings, house.state)["email"].status.why
     assert why == f"{path}: cannot be read: Too many levels of symbolic links"
     aside.replace(path)
-    house.flush(NOW + timedelta(hours=6))
+    house.use(mail.ini(), "[alerts]\noutbox_days = 9\n").flush(NOW + timedelta(days=5))
     assert (house.waiting("email"), len(mail.mails)) == (0, 1)
 
 
@@ -367,6 +367,52 @@ def test_what_is_no_letter_is_removed_with_a_warning(house, mail, text):
     house.flush(LATER)
     assert (house.waiting("email"), titles(mail)) == (0, ["nas01: another"])
     assert house.warnings()[1:] == [f"[email] {path}: is no message, and is removed"]
+
+
+def test_what_the_quiet_hours_hold_back_for_longer_than_letters_wait_goes_out(house, mail, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    house.use(mail.ini(quiet_hours="22:00-07:00"), "[alerts]\noutbox_days = 0.25\n")
+    house.post(letter(), now=NIGHT)
+    mail.stop()
+    house.flush(NIGHT + timedelta(hours=7.4))
+    house.flush(NIGHT + timedelta(hours=7.6))
+    house.flush(NIGHT + timedelta(hours=13.4))
+    assert house.waiting("email") == 1, "its time began with the end of the quiet hours"
+    mail.start()
+    house.flush(NIGHT + timedelta(hours=13.45))
+    assert (house.waiting("email"), len(mail.mails)) == (0, 1)
+
+
+@pytest.mark.parametrize("how", ["up", "down"])
+def test_what_was_never_tried_is_tried_before_it_is_given_up(house, mail, how):
+    """The clock is set, by ten days, or the machine was off for as long."""
+    house.use(mail.ini(), "[alerts]\noutbox_days = 2\n")
+    mail.stop()
+    house.post(letter(subject="nas01: tried"))
+    house.post(letter(subject="nas01: not yet"), now=NOW + timedelta(seconds=20))
+    if how == "up":
+        mail.start()
+    house.flush(NOW + timedelta(days=10))
+    assert house.warnings()[1:] == [
+        "A message by email is given up, it could not be sent in 2 days: nas01: tried"
+    ]
+    assert titles(mail) == (["nas01: not yet"] if how == "up" else [])
+    house.flush(NOW + timedelta(days=10, hours=2))
+    assert house.waiting("email") == 0
+    assert len(house.warnings()) == (2 if how == "up" else 3)
+
+
+def test_what_is_refused_for_days_is_given_up(house, twilio):
+    house.use(twilio.ini(), "[alerts]\noutbox_days = 2\n")
+    twilio.unreachable = {"+15551234567"}
+    house.post(letter())
+    for hours in range(2, 48, 2):
+        house.flush(NOW + timedelta(hours=hours))
+    assert house.waiting("sms") == 1
+    house.flush(NOW + timedelta(hours=49))
+    assert house.waiting("sms") == 0
+    assert "given up, it could not be sent in 2 days" in house.warnings()[-1]
 
 
 def test_the_outbox_is_bounded(house, mail):
