@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Nas:
         lines += ["[files]", f"folder = {self.base}/pm", "[receive]", "idle_timeout_s = 10"]
         (self.base / "nas.ini").write_text("\n".join(lines) + "\n")
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run the program as cron would."""
         return subprocess.run(
             [sys.executable, "-m", "drive_manager.cli", "--config", str(self.base / "nas.ini"), *args],
@@ -57,7 +57,7 @@ class Nas:
             timeout=60,
             check=False,
             cwd=self.base,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.base)},
+            env={"PATH": os.environ["PATH"], "HOME": str(self.base), **(env or {})},
         )
 
     def tick(self, code: int = 0, errors: int = 0) -> None:
@@ -668,3 +668,12 @@ def test_each_verb_has_help(nas: Nas) -> None:
         done = nas.run(verb, "--help")
         assert done.returncode == 0
         assert "--config FILE" in done.stdout
+
+
+def test_a_mount_point_that_is_no_utf8_is_shown(nas: Nas) -> None:
+    """On a console of UTF-8 that takes nothing else, as most locales make it."""
+    (nas.base / os.fsdecode(b"mnt/drive\xff")).mkdir()
+    for verb in ("status", "--dry-run", "report"):
+        done = nas.run(verb, env={"PYTHONIOENCODING": "utf-8:strict"})
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "drive\\udcff" in done.stdout
