@@ -158,6 +158,37 @@ def test_mail_by_sendmail(house, tmp_path):
     assert house.waiting("email") == 0
 
 
+@pytest.mark.parametrize("channel", ["email", "sms", "pushbullet", "apprise"])
+def test_a_letter_with_a_name_that_is_no_utf8_is_sent_like_any_other(house, mail, twilio, push, channel):
+    """So is one that an earlier release put into the outbox as it was."""
+
+    class Anything(PingStub):
+        def answer(self, _request, body):
+            self.pings.append(("", {}, json.loads(body)["message"]))
+            return 200, {}
+
+    stub = Anything()
+    with ended(stub):
+        sections = {
+            "email": mail.ini(),
+            "sms": twilio.ini(),
+            "pushbullet": push.ini(),
+            "apprise": f"[apprise]\nurls = json://127.0.0.1:{stub.server.server_port}/x\n",
+        }
+        house.use(sections[channel])
+        odd = letter(subject="nas01: /p/plot-\udcff\x1b.plot is ill", html="<p>/p/plot-\udcff\x1b.plot</p>")
+        house.post(odd, letter(subject="nas01: another"))
+        got = [
+            *(mail.get_body(("plain",)).get_content() for _to, mail in mail.mails),
+            *(one["Body"] for one in twilio.messages),
+            *(one["body"] for one in push.pushes),
+            *(text for _path, _query, text in stub.pings),
+        ]
+    assert len(got) == 2
+    assert channel == "sms" or r"/p/plot-\udcff\x1b.plot is ill, in full" in got[0]
+    assert (house.waiting(channel), house.warnings()) == (0, [])
+
+
 def test_each_event_arrives_where_the_config_says_and_nowhere_else(house, mail, twilio, push, tmp_path):
     house.use(
         mail.ini(events="daily_report drive_changed"),
