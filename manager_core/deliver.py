@@ -13,7 +13,7 @@ from typing import Any
 
 from manager_core import secrets
 from manager_core.channels.settings import Channel, Settings
-from manager_core.channels.trouble import Refused, Trouble
+from manager_core.channels.trouble import Refused, Trouble, Unusable
 from manager_core.letters import one_line
 from manager_core.outbox import Box, Entry, Spoilt
 
@@ -124,6 +124,11 @@ def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, 
             refused = session.send(entry, batch)
         except Refused as error:
             refused = dict.fromkeys(batch, str(error))
+        except Unusable as error:
+            what = f"{error} ({entry.letter.subject})"
+            done["said"] += [f"a message is given up, none can be made of it: {what}"]
+            one.box.settle(entry, {}, (), one.now)
+            return
         all_refused |= refused
         done["sent"] += len(batch) - len(refused)
         if not entry.refused:  # said once

@@ -446,6 +446,64 @@ def test_what_is_refused_for_days_is_given_up(house, twilio):
     assert "given up, it could not be sent in 2 days" in house.warnings()[-1]
 
 
+def test_a_letter_of_which_no_message_can_be_made_is_given_up_and_the_others_go(house, mail, sentry):
+    house.use(mail.ini(), sentry.ini())
+    house.post(
+        letter(subject="nas01: first"),
+        letter(subject="nas01: bad", html="<p>", images=(("two\nlines", b"x"),)),
+        letter(subject="nas01: last"),
+        Letter("error", C, "no event", "no JSON"),
+    )
+    notify.report(errors(), house.settings, house.state, NOW)
+    assert titles(mail) == ["nas01: first", "nas01: last"]
+    assert len(sentry.events) == 2
+    assert (house.waiting("email"), house.waiting("sentry")) == (0, 0)
+    first, second = house.warnings()
+    assert first.startswith("[email] a message is given up, none can be made of it: ValueError: ")
+    assert first.endswith(" (nas01: bad)")
+    assert second.startswith("[sentry] a message is given up, none can be made of it: ")
+    assert second.endswith(" (no event)")
+    assert all(one.status.tries == 0 for one in notify.troubles(house.settings, house.state).values())
+
+
+def test_a_mail_that_is_too_large_holds_up_no_other(house, mail):
+    mail.largest = 20_000
+    house.use(mail.ini())
+    house.post(letter(subject="nas01: large", html="x" * 20_000), letter(subject="nas01: small"))
+    house.flush(LATER)
+    assert titles(mail) == ["nas01: small"]
+    (warning,) = house.warnings()
+    assert warning.startswith("[email] does not take a message for pilot@example.org: 552 ")
+    assert warning.endswith(" (nas01: large); it is tried again")
+    assert house.waiting("email") == 1
+    mail.largest = 100_000
+    house.flush(LATER + timedelta(hours=2))
+    assert titles(mail) == ["nas01: small", "nas01: large"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "of_the_channel"),
+    [
+        ("554 5.6.0 not this one", False),
+        ("450 4.7.1 later", True),
+        ("421 4.3.2 going down", True),
+        ("530 5.7.0 login needed", True),
+    ],
+)
+def test_whether_a_refusal_behind_mail_from_is_of_the_letter_or_of_the_channel(
+    house, mail, answer, of_the_channel
+):
+    house.use(mail.ini())
+    mail.sender_fault = answer
+    house.post(letter(subject="nas01: one"), letter(subject="nas01: two"))
+    failing = notify.troubles(house.settings, house.state)["email"].status.tries
+    assert (failing, len(house.warnings())) == ((1, 1) if of_the_channel else (0, 2))
+    assert all(answer in text for text in house.warnings())
+    mail.sender_fault = ""
+    house.flush(LATER)
+    assert titles(mail) == ["nas01: one", "nas01: two"]
+
+
 def test_the_outbox_is_bounded(house, mail):
     mail.stop()
     house.use(mail.ini())

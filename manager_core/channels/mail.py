@@ -18,7 +18,7 @@ from types import TracebackType
 from manager_core import __version__
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Email
-from manager_core.channels.trouble import Refused, Trouble
+from manager_core.channels.trouble import Refused, Trouble, making
 from manager_core.letters import Letter, one_line
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable
@@ -28,6 +28,7 @@ AT_ONCE = True  # one mail reaches all its recipients
 _WHOLE_LINES = SMTP.clone(max_line_length=900)
 _PORTS = {"starttls": 587, "ssl": 465, "none": 25}
 _FOR_GOOD = 500
+_LOGIN = range(530, 540)
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -54,7 +55,10 @@ class Mail:
 
     def send(self, entry: Entry, recipients: Sequence[str]) -> dict[str, str]:
         """Send one mail; returns the recipients that were refused, and why."""
-        mail = compose(entry, self.settings)
+        mail = _addressed(entry, self.settings)
+        with making():
+            _fill(mail, entry.letter)
+            mail.as_bytes()  # what cannot be written is known before the server hears of it
         with _said(self.settings):
             if self._smtp is None:
                 _sendmail(self.settings, mail, recipients, self.timeout_s)
@@ -108,18 +112,22 @@ def sender(settings: Email) -> str:
     return settings.sender or f"plot_manager@{os.uname().nodename}"
 
 
-def compose(entry: Entry, settings: Email) -> EmailMessage:
-    """The mail of a letter: plain text, HTML beside it when there is some, pictures within that."""
-    letter: Letter = entry.letter
+def _addressed(entry: Entry, settings: Email) -> EmailMessage:
+    """A mail with nothing in it: what is wrong with one is wrong with each."""
     mail = EmailMessage(policy=SMTP)
     mail["From"] = f"plot_manager <{sender(settings)}>"
     mail["To"] = ", ".join(settings.to)
-    mail["Subject"] = one_line(letter.subject)
     mail["Date"] = format_datetime(entry.created)
     # The same each time it is tried: a mail server or reader can tell a second one for what it is.
     mail["Message-ID"] = f"<{entry.id}@{re.sub(r'[^A-Za-z0-9.-]', '-', os.uname().nodename) or 'localhost'}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
     mail["User-Agent"] = f"plot_manager {__version__}"
+    return mail
+
+
+def _fill(mail: EmailMessage, letter: Letter) -> None:
+    """Put a letter into the mail: plain text, HTML beside it when there is some, pictures within that."""
+    mail["Subject"] = one_line(letter.subject)
     if letter.severity >= Severity.CRITICAL:
         mail["Importance"] = "high"
     mail.set_content(letter.text)
@@ -130,7 +138,6 @@ def compose(entry: Entry, settings: Email) -> EmailMessage:
         for cid, picture in letter.images:
             page.add_related(picture, "image", "png", cid=f"<{cid}>", disposition="inline")
     mail.policy = _WHOLE_LINES
-    return mail
 
 
 def _sendmail(settings: Email, mail: EmailMessage, recipients: Sequence[str], timeout_s: float) -> None:
@@ -154,6 +161,8 @@ def _said(settings: Email) -> Iterator[None]:
         raise _kind(max(code for code, _text in error.recipients.values()), "; ".join(answers)) from None
     except smtplib.SMTPDataError as error:
         raise _kind(error.smtp_code, _words(error.smtp_code, error.smtp_error)) from None
+    except smtplib.SMTPSenderRefused as error:  # the first answer of which the size, say, is a reason
+        raise _kind(error.smtp_code, _words(error.smtp_code, error.smtp_error)) from None
     except smtplib.SMTPAuthenticationError as error:
         raise Trouble(
             f"{where} does not take login or password: {_words(error.smtp_code, error.smtp_error)}"
@@ -174,8 +183,12 @@ def _said(settings: Email) -> Iterator[None]:
 
 
 def _kind(code: int, said: str) -> Refused | Trouble:
-    """400 to 499 is "not now", of the server; from 500 on it is this mail that is not taken (RFC 5321, 4.2.1)."""
-    return Refused(said) if code >= _FOR_GOOD else Trouble(f"the mail server answers {said}")
+    """400 to 499 is "not now", of the server; from 500 on it is this mail that is not taken (RFC 5321, 4.2.1).
+
+    But 530 to 539 is about the login (RFC 4954).
+    """
+    of_this_mail = code >= _FOR_GOOD and code not in _LOGIN
+    return Refused(said) if of_this_mail else Trouble(f"the mail server answers {said}")
 
 
 def _words(code: int, text: bytes | str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from manager_core.errors import ManagerError
 
@@ -17,6 +19,21 @@ class Trouble(ManagerError):
 
 class Refused(ManagerError):
     """Raised when one message is not taken; others may be."""
+
+
+class Unusable(ManagerError):
+    """Raised when no message can be made of a letter, whenever it is tried."""
+
+
+@contextlib.contextmanager
+def making() -> Iterator[None]:
+    """While a message is made of one letter: a fault is that letter's, and no other one's. Raises Unusable."""
+    try:
+        yield
+    except (ManagerError, OSError):  # the time is up
+        raise
+    except Exception as error:
+        raise Unusable(f"{type(error).__name__}: {error}") from error
 
 
 def seconds(header: str | None) -> float:

@@ -32,6 +32,8 @@ class MailServer:
         self.security = security
         self.fault = ""  # an answer such as "451 later" in place of taking a mail
         self.refuse: set[str] = set()
+        self.largest = 1 << 25  # bytes of a mail, as it says and holds to
+        self.sender_fault = ""  # an answer in place of taking the sender of a mail
         self.hanging = False
         self.mails: list[tuple[tuple[str, ...], EmailMessage]] = []
         authority = trustme.CA()
@@ -78,6 +80,16 @@ class MailServer:
         } | options
         return "[email]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items() if value)
 
+    async def handle_MAIL(  # noqa: N802  aiosmtpd's name
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: Any
+    ) -> str:
+        """Take a sender, or not."""
+        if self.sender_fault:
+            return self.sender_fault
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
     async def handle_RCPT(  # noqa: N802  aiosmtpd's name
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
@@ -107,6 +119,7 @@ class MailServer:
         return SMTP(
             self,
             hostname="mail.example.org",
+            data_size_limit=self.largest,
             tls_context=self._tls if starttls else None,
             require_starttls=starttls,
             auth_required=True,
