@@ -6,14 +6,14 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from manager_core import secrets
 from manager_core.channels.settings import Channel, Settings
-from manager_core.channels.trouble import Refused, Trouble, Unusable
+from manager_core.channels.trouble import Refused, Trouble, Unsure, Unusable
 from manager_core.letters import one_line
 from manager_core.outbox import Box, Entry, Spoilt
 
@@ -120,8 +120,12 @@ def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, 
     if entry.path is not None:
         os.utime(entry.path)  # where nothing can be struck off, it would be sent again each minute
     for number, batch in enumerate(batches):
+        open_ones = [who for later in batches[number + 1 :] for who in later]
         try:
             refused = session.send(entry, batch)
+        except Unsure:
+            _keep_doubt(one, entry, batch, all_refused, open_ones, done)
+            raise
         except Refused as error:
             refused = dict.fromkeys(batch, str(error))
         except Unusable as error:
@@ -133,10 +137,22 @@ def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, 
         done["sent"] += len(batch) - len(refused)
         if not entry.refused:  # said once
             done["refused"] += [(entry.letter.subject, who, why) for who, why in refused.items()]
-        open_ones = [who for later in batches[number + 1 :] for who in later]
         one.box.settle(entry, all_refused, open_ones, one.now)
     if not batches:
         one.box.settle(entry, {}, (), one.now)
+
+
+def _keep_doubt(
+    one: Post, entry: Entry, batch: Sequence[str], refused: Mapping[str, str], open_ones: Sequence[str],
+    done: dict[str, Any],
+) -> None:  # fmt: skip
+    """Keep for whom the letter was handed over; a second time is the last: it would arrive again and again."""
+    unsure = [who for who in batch if who not in entry.unsure]
+    one.box.settle(entry, refused, open_ones, one.now, unsure)
+    twice = " ".join(who for who in batch if who in entry.unsure)
+    if twice:
+        what = f"a message for {twice} was handed over twice and may have arrived, though no answer came"
+        done["said"] += [f"{what}; it counts as sent ({entry.letter.subject})"]
 
 
 def events(records: Sequence[logging.LogRecord], settings: Settings) -> list[str]:

@@ -38,6 +38,7 @@ class Entry:
     """A letter for some recipients of a channel. `path` is None when it could not be kept.
 
     `parts`: the ids of the letters that it was made of. `not_before`: when it could be sent first, in epoch seconds.
+    `unsure`: whom it was handed over for once, and may have reached.
     """
 
     id: str
@@ -48,12 +49,16 @@ class Entry:
     path: Path | None = None
     parts: tuple[str, ...] = ()
     not_before: float = 0.0
+    unsure: tuple[str, ...] = ()
 
     @property
     def held(self) -> bool:
         """Whether it was kept back when it was written: for the end of the quiet hours."""
         return (
-            self.path is not None and not self.refused and _not_before(self.path) > self.created.timestamp()
+            self.path is not None
+            and not self.refused
+            and not self.unsure
+            and _not_before(self.path) > self.created.timestamp()
         )
 
 
@@ -111,7 +116,8 @@ class Box:
             letter = letters.from_json(value["letter"])
             parts = tuple(map(str, value.get("parts", ())))
             first = float(value.get("not_before", 0.0))
-            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts, first)
+            unsure = tuple(map(str, value.get("unsure", ())))
+            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts, first, unsure)
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -145,18 +151,24 @@ class Box:
         return [entry for entry in entries if entry.id not in parts]
 
     def settle(
-        self, entry: Entry, refused: Mapping[str, str], open_ones: Sequence[str], now: datetime
+        self,
+        entry: Entry,
+        refused: Mapping[str, str],
+        open_ones: Sequence[str],
+        now: datetime,
+        unsure: Sequence[str] = (),
     ) -> None:
-        """Strike off all recipients but those refused and those not tried yet. Raises OSError."""
+        """Strike off all recipients but those refused, not tried yet, or not known to have it. Raises OSError."""
         if entry.path is None:
             return
+        open_ones = [*unsure, *open_ones]
         left = tuple(who for who in entry.recipients if who in refused or who in open_ones)
         if not left:
             files.remove(entry.path)
             return
-        files.replace(
-            entry.path, _text(replace(entry, recipients=left, refused=entry.refused + bool(refused)))
-        )
+        times = entry.refused + bool(refused)
+        after = replace(entry, recipients=left, refused=times, unsure=(*entry.unsure, *unsure))
+        files.replace(entry.path, _text(after))
         if refused and not open_ones:
             later = int(now.timestamp() + _REFUSED_S)
             entry.path.rename(entry.path.with_name(f"{later:011d}-{entry.id}.json"))
@@ -245,6 +257,7 @@ def _text(entry: Entry) -> str:
             "refused": entry.refused,
             "parts": entry.parts,
             "not_before": entry.not_before,
+            "unsure": entry.unsure,
             "letter": letters.as_json(entry.letter),
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -502,6 +503,57 @@ def test_whether_a_refusal_behind_mail_from_is_of_the_letter_or_of_the_channel(
     mail.sender_fault = ""
     house.flush(LATER)
     assert titles(mail) == ["nas01: one", "nas01: two"]
+
+
+@pytest.mark.parametrize("how", ["late", "cut"])
+def test_what_was_handed_over_and_not_answered_is_tried_once_more_and_counts_as_sent(
+    house, mail, twilio, push, how
+):
+    house.use(mail.ini("pilot@example.org copilot@example.org"), twilio.ini(), push.ini())
+    for service in (mail, twilio, push):
+        service.late_s, service.cuts = (60.0 if how == "late" else 0.0), how == "cut"
+    assert "may have arrived" in house.post(letter())["email"]
+    assert [house.waiting(name) for name in ("email", "sms", "pushbullet")] == [1, 1, 1]
+    house.flush(LATER)
+    assert [house.waiting(name) for name in ("email", "sms", "pushbullet")] == [0, 0, 0]
+    twice = sorted(text for text in house.warnings() if "counts as sent" in text)
+    assert [text.split()[0] for text in twice] == ["[email]", "[pushbullet]", "[sms]"]
+    assert "for pilot@example.org copilot@example.org was handed over twice and may have arrived" in twice[0]
+    assert all(text.endswith(f"({letter().subject})") for text in twice)
+    for hours in (4, 6, 8):
+        house.flush(NOW + timedelta(hours=hours))
+    pushes = [path for method, path in push.requests if method == "POST"]
+    assert (len(mail.mails), len(twilio.messages), len(pushes)) == (2, 2, 2)
+    assert len(house.warnings()) == 6, "each channel begins to fail, and each letter may have arrived"
+
+
+def test_what_was_not_handed_over_is_tried_until_it_is(house, mail, twilio, push):
+    """Servers that say nothing from the first byte on, hang before TLS is there, or think about a recipient."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        mail.hanging = True
+        house.use(mail.ini(), twilio.ini(api_base=base), push.ini(api_base=base))
+        house.post(letter())
+        mail.hanging, mail.thinks_s = False, 60.0
+        for hours in (2, 4):
+            house.flush(NOW + timedelta(hours=hours))
+        assert [house.waiting(name) for name in ("email", "sms", "pushbullet")] == [1, 1, 1]
+    assert not [text for text in house.warnings() if "arrived" in text]
+    mail.thinks_s = 0.0
+    house.flush(NOW + timedelta(hours=8))
+    assert (len(mail.mails), house.waiting("email")) == (1, 0)
+
+
+def test_one_who_may_have_it_does_not_keep_it_from_the_next(house, twilio):
+    house.use(twilio.ini("+15551234567 +4915112345678"))
+    twilio.cuts = True
+    house.post(letter())
+    house.flush(LATER)
+    twilio.cuts = False
+    for hours in (4, 6):
+        house.flush(NOW + timedelta(hours=hours))
+    assert [one["To"] for one in twilio.messages] == ["+15551234567"] * 2 + ["+4915112345678"]
+    assert house.waiting("sms") == 0
 
 
 def test_the_outbox_is_bounded(house, mail):

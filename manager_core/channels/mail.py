@@ -14,14 +14,18 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from manager_core import __version__
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Email
-from manager_core.channels.trouble import Refused, Trouble, making
+from manager_core.channels.trouble import Refused, Trouble, Unsure, making
 from manager_core.letters import Letter, one_line
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 AT_ONCE = True  # one mail reaches all its recipients
 # A subject that is folded at 78 characters comes out with another blank in it; a line may have 998 (RFC 5322, 2.1.1).
@@ -32,13 +36,34 @@ _LOGIN = range(530, 540)
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
 
+class _Smtp(smtplib.SMTP):
+    """`handed`: the last byte of a mail was sent, and no answer to it has come."""
+
+    handed = False
+
+    def send(self, s: ReadableBuffer | str) -> None:
+        """As smtplib's own, which sends a mail's lines and their end at once."""
+        super().send(s)
+        self.handed = isinstance(s, bytes) and s.endswith(b"\r\n.\r\n")
+
+    def getreply(self) -> tuple[int, bytes]:
+        """As smtplib's own."""
+        reply = super().getreply()
+        self.handed = False
+        return reply
+
+
+class _SmtpSsl(_Smtp, smtplib.SMTP_SSL):
+    """The same by TLS from the first byte on."""
+
+
 class Mail:
     """A session with the mail server. Raises Trouble, and Refused for one mail that it does not take."""
 
     def __init__(self, settings: Email, timeout_s: float) -> None:
         self.settings = settings
         self.timeout_s = timeout_s
-        self._smtp: smtplib.SMTP | None = None
+        self._smtp: _Smtp | None = None
 
     def __enter__(self) -> Mail:
         if self.settings.server:
@@ -59,24 +84,29 @@ class Mail:
         with making():
             _fill(mail, entry.letter)
             mail.as_bytes()  # what cannot be written is known before the server hears of it
-        with _said(self.settings):
-            if self._smtp is None:
-                _sendmail(self.settings, mail, recipients, self.timeout_s)
-                return {}
-            refused = self._smtp.send_message(mail, sender(self.settings), list(recipients))
+        try:
+            with _said(self.settings):
+                if self._smtp is None:
+                    _sendmail(self.settings, mail, recipients, self.timeout_s)
+                    return {}
+                refused = self._smtp.send_message(mail, sender(self.settings), list(recipients))
+        except Trouble as error:
+            if self._smtp is not None and self._smtp.handed:
+                raise Unsure(str(error)) from None
+            raise
         return {who: _words(code, text) for who, (code, text) in refused.items()}
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self) -> _Smtp:
         settings = self.settings
         trusted = ssl.create_default_context(cafile=settings.ca_file)
         port = settings.port or _PORTS[settings.security]
         # The name is given because smtplib would look for it in the DNS, which may take longer than all the rest.
         name = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename) or "localhost"
-        smtp: smtplib.SMTP
+        smtp: _Smtp
         if settings.security == "ssl":
-            smtp = smtplib.SMTP_SSL(settings.server, port, name, timeout=self.timeout_s, context=trusted)
+            smtp = _SmtpSsl(settings.server, port, name, timeout=self.timeout_s, context=trusted)
         else:
-            smtp = smtplib.SMTP(settings.server, port, name, timeout=self.timeout_s)
+            smtp = _Smtp(settings.server, port, name, timeout=self.timeout_s)
         try:
             if settings.security == "starttls":
                 smtp.starttls(context=trusted)

@@ -17,6 +17,13 @@ class Trouble(ManagerError):
         self.after_s = after_s
 
 
+class Unsure(Trouble):
+    """Raised when a message was handed over as a whole, and no answer came."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text}; the message was handed over and may have arrived")
+
+
 class Refused(ManagerError):
     """Raised when one message is not taken; others may be."""
 
