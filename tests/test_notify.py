@@ -855,6 +855,16 @@ def test_errors_are_reported_to_sentry_without_secrets(house, mail, sentry):
     assert len(sentry.events) == 2, "the same error is reported once an hour"
 
 
+def test_an_error_of_which_no_event_could_be_made_is_reported_by_the_next_run(house, sentry, tmp_path):
+    house.use(sentry.ini().replace("dsn = ", f"dsn = file:{tmp_path}/dsn\n#"))
+    notify.report(errors(), house.settings, house.state, NOW)
+    assert "Errors cannot be reported to Sentry" in house.warnings()[0]
+    (tmp_path / "dsn").write_text(sentry.ini().partition("= ")[2])
+    for minutes in (5, 10):
+        notify.report(errors() * 2, house.settings, house.state, NOW + timedelta(minutes=minutes))
+    assert len(sentry.events) == 2
+
+
 @pytest.mark.parametrize("how", ["500", "429", "hang"])
 def test_sentry_down_is_one_warning_and_the_same_event_later(house, sentry, how):
     house.use(sentry.ini())
