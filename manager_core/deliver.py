@@ -6,16 +6,16 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from manager_core import secrets
 from manager_core.channels.settings import Channel, Settings
-from manager_core.channels.trouble import Refused, Trouble
+from manager_core.channels.trouble import Refused, Trouble, Unsure, Unusable
 from manager_core.letters import one_line
-from manager_core.outbox import Box, Entry
+from manager_core.outbox import Box, Entry, Spoilt
 
 CHANNEL_S = 10.0
 ALONE = ("daily_report",)  # events whose letters are never made one with others
@@ -49,7 +49,7 @@ class Post:
 def deliver(one: Post) -> dict[str, object]:
     """In the child: send what is due. Returns what came of it, for `_note`."""
     secrets.learn_all(one.settings)
-    done: dict[str, Any] = {"sent": 0, "refused": [], "failed": "", "after_s": 0.0, "busy": False}
+    done: dict[str, Any] = {"sent": 0, "refused": [], "said": [], "failed": "", "after_s": 0.0, "busy": False}
     try:
         if not one.box.lock.take(CHANNEL_S / 2 if one.loose else 0.0):
             return {**done, "busy": True}
@@ -58,7 +58,7 @@ def deliver(one: Post) -> dict[str, object]:
             return {**done, "failed": str(error)}
     began = time.monotonic()
     try:
-        entries = _entries(one)
+        entries = _entries(one, done)
         module = _module(one.name)
         with module.connect(one.channel, CHANNEL_S - 2.0) as session:
             for entry in [*one.loose, *entries]:
@@ -73,13 +73,13 @@ def deliver(one: Post) -> dict[str, object]:
         **done,
         "failed": _hidden(done["failed"]),
         "refused": [list(map(_hidden, r)) for r in done["refused"]],
+        "said": list(map(_hidden, done["said"])),
     }
 
 
-def _entries(one: Post) -> list[Entry]:
-    """The letters that are due; those that the quiet hours held back are one. Raises OSError."""
-    found = [entry for path in one.box.due(one.now) if (entry := one.box.read(path)) is not None]
-    entries = one.box.joined(found)
+def _entries(one: Post, done: dict[str, Any]) -> list[Entry]:
+    """The letters that are due; those that the quiet hours held back are one. Raises OSError, Trouble."""
+    entries = one.box.joined(_read(one, done))
     held = [entry for entry in entries if entry.held and not entry.parts and entry.letter.event not in ALONE]
     held = [entry for entry in held if entry.recipients == held[0].recipients]
     if len(held) < 2:
@@ -94,6 +94,24 @@ def _entries(one: Post) -> list[Entry]:
     return sorted(one.box.joined([made, *entries]), key=lambda entry: entry.id)
 
 
+def _read(one: Post, done: dict[str, Any]) -> list[Entry]:
+    """The letters that are due. Raises OSError; Trouble when there are some and none can be read."""
+    found, unread = [], ""
+    for path in one.box.due(one.now):
+        try:
+            entry = one.box.read(path)
+        except Spoilt as error:
+            path.unlink(missing_ok=True)
+            done["said"] += [f"{error}, and is removed"]
+        except OSError as error:  # it stays, with all that may be wrong with this machine
+            unread = f"{path}: cannot be read: {error.strerror}"
+        else:
+            found += [entry] if entry is not None else []
+    if unread and not found and not one.loose:
+        raise Trouble(unread)
+    return found
+
+
 def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, Any]) -> None:
     """Send one letter to its recipients, each struck off as soon as it was taken. Raises Trouble."""
     known = [who for who in entry.recipients if who in one.channel.recipients]
@@ -102,18 +120,39 @@ def _send(one: Post, session: Any, entry: Entry, at_once: bool, done: dict[str, 
     if entry.path is not None:
         os.utime(entry.path)  # where nothing can be struck off, it would be sent again each minute
     for number, batch in enumerate(batches):
+        open_ones = [who for later in batches[number + 1 :] for who in later]
         try:
             refused = session.send(entry, batch)
+        except Unsure:
+            _keep_doubt(one, entry, batch, all_refused, open_ones, done)
+            raise
         except Refused as error:
             refused = dict.fromkeys(batch, str(error))
+        except Unusable as error:
+            what = f"{error} ({entry.letter.subject})"
+            done["said"] += [f"a message is given up, none can be made of it: {what}"]
+            one.box.settle(entry, {}, (), one.now)
+            return
         all_refused |= refused
         done["sent"] += len(batch) - len(refused)
         if not entry.refused:  # said once
             done["refused"] += [(entry.letter.subject, who, why) for who, why in refused.items()]
-        open_ones = [who for later in batches[number + 1 :] for who in later]
         one.box.settle(entry, all_refused, open_ones, one.now)
     if not batches:
         one.box.settle(entry, {}, (), one.now)
+
+
+def _keep_doubt(
+    one: Post, entry: Entry, batch: Sequence[str], refused: Mapping[str, str], open_ones: Sequence[str],
+    done: dict[str, Any],
+) -> None:  # fmt: skip
+    """Keep for whom the letter was handed over; a second time is the last: it would arrive again and again."""
+    unsure = [who for who in batch if who not in entry.unsure]
+    one.box.settle(entry, refused, open_ones, one.now, unsure)
+    twice = " ".join(who for who in batch if who in entry.unsure)
+    if twice:
+        what = f"a message for {twice} was handed over twice and may have arrived, though no answer came"
+        done["said"] += [f"{what}; it counts as sent ({entry.letter.subject})"]
 
 
 def events(records: Sequence[logging.LogRecord], settings: Settings) -> list[str]:

@@ -67,15 +67,11 @@ def to_path(text: str, where: Where) -> Path:
     if text == "~" or text.startswith("~/"):
         text = where.home + text[1:]
     elif text.startswith("~"):
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise ValueError(f"{text!r} names a home folder that is not known") from None
     return Path(text) if text.startswith("/") else where.base / text
-
-
-def _path(text: str, where: Where) -> Path:
-    try:
-        return to_path(text, where)
-    except RuntimeError:
-        raise ValueError(f"{text!r} names a home folder that is not known") from None
 
 
 def _truth(text: str, _where: Where) -> bool:
@@ -100,7 +96,7 @@ def _size(text: str, _where: Where) -> int:
 
 TRUTH = Kind(_truth, "yes or no")
 TEXT = Kind(_text, "one line of text")
-PATH = Kind(_path, "a path; ~ is the home folder, a relative one is seen from this file")
+PATH = Kind(to_path, "a path; ~ is the home folder, a relative one is seen from this file")
 SIZE = Kind(_size, "a size such as 108644374730, 10 MB or 100 GiB")
 
 
@@ -108,7 +104,7 @@ def paths(at_least: int = 1) -> Kind[tuple[Path, ...]]:
     """A list of paths."""
 
     def read(text: str, where: Where) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys(_path(item, where) for item in _enough(items(text), at_least, "a path")))
+        return tuple(dict.fromkeys(to_path(item, where) for item in _enough(items(text), at_least, "a path")))
 
     return Kind(read, "paths, separated by blanks, commas or lines")
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import zip_longest
 
 from manager_core.alerts import Notice, Severity
-from manager_core.words import counted
+from manager_core.words import counted, readable
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,10 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Letter:
-    """One message to people. `subject` is one line; `images` are PNGs that the HTML shows by their cid."""
+    """One message to people. `subject` is one line; `images` are PNGs that the HTML shows by their cid.
+
+    Whatever a name of a file or drive holds, every part of it can be sent: it is made readable here.
+    """
 
     event: str
     severity: Severity
@@ -47,6 +50,10 @@ class Letter:
     text: str
     html: str = ""
     images: tuple[tuple[str, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, clean in (("subject", one_line), ("text", readable), ("html", readable)):
+            object.__setattr__(self, name, clean(getattr(self, name)))
 
 
 def group(notices: Sequence[Notice], host: str, now: datetime) -> list[Letter]:

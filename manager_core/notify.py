@@ -81,17 +81,22 @@ def _error_letters(
 ) -> list[Letter]:
     from manager_core import forked
 
-    records = [one for one in records if told.first(f"{one.name} {one.funcName} {one.msg}", now, _SAME_S)]
-    if not records:
+    new: dict[str, logging.LogRecord] = {}
+    for one in records:
+        kind = f"{one.name} {one.funcName} {one.msg}"
+        if kind not in new and not told.lately(kind, now, _SAME_S):
+            new[kind] = one
+    if not new:
         return []
-    made = forked.results({"sentry": partial(events, records, settings)}, MAKING_S)["sentry"]
+    made = forked.results({"sentry": partial(events, list(new.values()), settings)}, MAKING_S)["sentry"]
     if isinstance(made, Exception):
         if told.first("sentry", now):
             log.warning("Errors cannot be reported to Sentry: %s", _words(made))
         return []
     told.over("sentry")
+    told.note(new, now)  # not before: what could not be made is made in the next run
     texts = [str(event) for event in made] if isinstance(made, list) else []
-    titles = [secrets.redact(record.getMessage()[:100]) for record in records]
+    titles = [secrets.redact(record.getMessage()[:100]) for record in new.values()]
     return [
         Letter(ERROR, Severity.CRITICAL, title, event) for title, event in zip(titles, texts, strict=False)
     ]
@@ -177,6 +182,8 @@ def _note(one: Post, answer: object) -> str:
     if done.get("busy"):
         log.debug("[%s] another run is sending", one.name)
         return "another run is sending just now"
+    for text in done.get("said", ()):
+        log.warning("[%s] %s", one.name, text)
     refused: dict[tuple[str, str], list[str]] = {}
     for subject, who, why in done.get("refused", ()):
         refused.setdefault((subject, why), []).append(who)

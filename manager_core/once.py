@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -22,11 +23,20 @@ class Told:
 
     def first(self, text: str, now: datetime, period_s: float = DAY_S) -> bool:
         """Whether this was not said in the last day (or period); it counts as said from now on. Never raises."""
-        key, stamp, said = self._key(text), now.timestamp(), self._said()
-        if 0 <= stamp - said.get(key, -period_s) < period_s:
+        if self.lately(text, now, period_s):
             return False
-        self._keep({**{old: at for old, at in said.items() if abs(stamp - at) < 7 * DAY_S}, key: stamp})
+        self.note([text], now)
         return True
+
+    def lately(self, text: str, now: datetime, period_s: float = DAY_S) -> bool:
+        """Whether this was said in the last day (or period). Never raises."""
+        return 0 <= now.timestamp() - self._said().get(self._key(text), -period_s) < period_s
+
+    def note(self, texts: Iterable[str], now: datetime) -> None:
+        """These count as said from now on. Never raises."""
+        stamp = now.timestamp()
+        lately = {old: at for old, at in self._said().items() if abs(stamp - at) < 7 * DAY_S}
+        self._keep({**lately, **{self._key(text): stamp for text in texts}})
 
     def over(self, text: str) -> bool:
         """Whether this had been said, and is said no more. Never raises."""

@@ -6,6 +6,7 @@ letter was taken for them. Who sends for a channel holds that channel's lock, so
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from manager_core import files, folders, letters
+from manager_core.errors import ManagerError
 from manager_core.letters import Letter
 from manager_core.locks import Lock
 from manager_core.standing import Standing, Tries
@@ -27,11 +29,16 @@ _REFUSED_S = 3600.0  # a letter that was refused is tried again after this long
 _STAMP = "%Y%m%dT%H%M%S"
 
 
+class Spoilt(ManagerError):
+    """Raised when a file in the outbox is no letter."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A letter for some recipients of a channel. `path` is None when it could not be kept.
 
-    `parts`: the ids of the letters that it was made of.
+    `parts`: the ids of the letters that it was made of. `not_before`: when it could be sent first, in epoch seconds.
+    `unsure`: whom it was handed over for once, and may have reached.
     """
 
     id: str
@@ -41,12 +48,17 @@ class Entry:
     refused: int = 0
     path: Path | None = None
     parts: tuple[str, ...] = ()
+    not_before: float = 0.0
+    unsure: tuple[str, ...] = ()
 
     @property
     def held(self) -> bool:
         """Whether it was kept back when it was written: for the end of the quiet hours."""
         return (
-            self.path is not None and not self.refused and _not_before(self.path) > self.created.timestamp()
+            self.path is not None
+            and not self.refused
+            and not self.unsure
+            and _not_before(self.path) > self.created.timestamp()
         )
 
 
@@ -61,8 +73,9 @@ class Box:
 
     def put(self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime) -> Entry:
         """Keep a letter. It is still sent once when it cannot be kept: a full disk is worth telling, too."""
-        made = unkept(letter, recipients, now)
-        path = self.folder / f"{max(0, int(not_before.timestamp())):011d}-{made.id}.json"
+        first = max(0, int(not_before.timestamp()))
+        made = replace(unkept(letter, recipients, now), not_before=float(first))
+        path = self.folder / f"{first:011d}-{made.id}.json"
         try:
             folders.make_private(self.folder)
             files.replace(path, _text(made))
@@ -90,20 +103,25 @@ class Box:
         )
 
     def read(self, path: Path) -> Entry | None:
-        """The letter in this file; None when there is none, or it cannot be read (then it goes)."""
+        """The letter in this file; None when there is no such file any more.
+
+        :raises OSError: when it cannot be read, which says nothing against the letter
+        :raises Spoilt: when it is no letter
+        """
         try:
-            value = files.read_json(path)
-            if not isinstance(value, dict):
-                return None
+            value = json.loads(path.read_bytes())
             created = datetime.fromisoformat(value["created"])
             recipients = tuple(map(str, value["recipients"]))
             refused = int(value["refused"])
             letter = letters.from_json(value["letter"])
             parts = tuple(map(str, value.get("parts", ())))
-            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts)
-        except (files.UnreadableError, KeyError, TypeError, ValueError, AttributeError):
-            path.unlink(missing_ok=True)
+            first = float(value.get("not_before", 0.0))
+            unsure = tuple(map(str, value.get("unsure", ())))
+            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts, first, unsure)
+        except FileNotFoundError:
             return None
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise Spoilt(f"{path}: is no message") from None
 
     def join(self, parts: Sequence[Entry], letter: Letter) -> Entry:
         """Keep one letter in the place of several, under this channel's lock; `joined` then removes those.
@@ -114,7 +132,8 @@ class Box:
         assert first.path is not None
         made = unkept(letter, first.recipients, first.created)
         path = first.path.with_name(f"{first.path.name.partition('-')[0]}-{made.id}.json")
-        made = replace(made, path=path, parts=tuple(one.id for one in parts))
+        parted = tuple(one.id for one in parts)
+        made = replace(made, path=path, parts=parted, not_before=first.not_before)
         try:
             files.replace(path, _text(made))
         except OSError:
@@ -132,27 +151,33 @@ class Box:
         return [entry for entry in entries if entry.id not in parts]
 
     def settle(
-        self, entry: Entry, refused: Mapping[str, str], open_ones: Sequence[str], now: datetime
+        self,
+        entry: Entry,
+        refused: Mapping[str, str],
+        open_ones: Sequence[str],
+        now: datetime,
+        unsure: Sequence[str] = (),
     ) -> None:
-        """Strike off all recipients but those refused and those not tried yet. Raises OSError."""
+        """Strike off all recipients but those refused, not tried yet, or not known to have it. Raises OSError."""
         if entry.path is None:
             return
+        open_ones = [*unsure, *open_ones]
         left = tuple(who for who in entry.recipients if who in refused or who in open_ones)
         if not left:
             files.remove(entry.path)
             return
-        files.replace(
-            entry.path, _text(replace(entry, recipients=left, refused=entry.refused + bool(refused)))
-        )
+        times = entry.refused + bool(refused)
+        after = replace(entry, recipients=left, refused=times, unsure=(*entry.unsure, *unsure))
+        files.replace(entry.path, _text(after))
         if refused and not open_ones:
             later = int(now.timestamp() + _REFUSED_S)
             entry.path.rename(entry.path.with_name(f"{later:011d}-{entry.id}.json"))
 
     def age_out(self, now: datetime, oldest: timedelta) -> None:
-        """Give up the letters that are too old, with a WARNING."""
+        """Give up the letters that could be sent for too long, and were tried, with a WARNING."""
         for path in self._all():
             created = _created(path)
-            if created is None or now - created > oldest:
+            if created is None or (now - created > oldest and self._was_tried(path, now - oldest)):
                 self._give_up(path, f"it could not be sent in {oldest.total_seconds() / 86400:g} days")
 
     def empty(self, why: str) -> None:
@@ -169,9 +194,24 @@ class Box:
             return []
         return [self.folder / name for name in sorted(names, key=lambda name: name.partition("-")[2])]
 
+    def _was_tried(self, path: Path, before: datetime) -> bool:
+        """Whether this letter could be sent before that moment, and it or its channel was tried since it could."""
+        try:
+            entry = self.read(path)
+        except OSError:
+            return False
+        except Spoilt:
+            return True
+        if entry is None:
+            return False
+        first = max(entry.created.timestamp(), entry.not_before)
+        return first < before.timestamp() and (entry.refused > 0 or first <= self.tries.status().last)
+
     def _give_up(self, path: Path, why: str) -> None:
-        entry = self.read(path)
-        subject = f": {entry.letter.subject}" if entry else ""
+        subject = ""
+        with contextlib.suppress(OSError, Spoilt):
+            entry = self.read(path)
+            subject = f": {entry.letter.subject}" if entry else ""
         try:
             path.unlink()
         except OSError:
@@ -216,6 +256,8 @@ def _text(entry: Entry) -> str:
             "recipients": entry.recipients,
             "refused": entry.refused,
             "parts": entry.parts,
+            "not_before": entry.not_before,
+            "unsure": entry.unsure,
             "letter": letters.as_json(entry.letter),
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import re
@@ -51,6 +52,10 @@ class Program:
         A known fault is one ERROR line, an unknown one a traceback.
         """
         _stand_in()
+        if isinstance(
+            sys.stdout, io.TextIOWrapper
+        ):  # a name that is no UTF-8 is shown, as in the logs, and ends nothing
+            sys.stdout.reconfigure(errors="backslashreplace")
         words = sys.argv[1:] if argv is None else list(argv)
         args = self._parser(words).parse_args(words)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end cleans up

@@ -91,7 +91,7 @@ def find(program: str, path: Path | None, environ: Mapping[str, str]) -> Path:
     variable = f"{program.upper()}_CONFIG"
     named = path or (Path(environ[variable]) if environ.get(variable) else None)
     if named is not None:
-        if not named.exists():
+        if not _is_there(named):
             source = "--config" if path else f"${variable}"
             raise SettingsError(
                 f"{named}: no such file, named by {source}; correct it or run `{program} install`"
@@ -99,10 +99,18 @@ def find(program: str, path: Path | None, environ: Mapping[str, str]) -> Path:
         return named.absolute()
     places = looked_in(program, environ)
     for place in places:
-        if place.exists():
+        if _is_there(place):
             return place
     looked = ", ".join(["--config", f"${variable}", *map(str, places)])
     raise SettingsError(f"no configuration found (looked at {looked}); run `{program} install` to make one")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; one that may not be looked at counts, so that reading it says why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def load(schema: type[S], program: str, path: Path | None, environ: Mapping[str, str]) -> S:
@@ -137,7 +145,7 @@ class _Reading:
         self.warnings: list[str] = []
         self.given = parse(text, self.faults)
         self.where = Where(source.parent, home(environ))
-        with contextlib.suppress(ValueError, RuntimeError):  # told when the option itself is read
+        with contextlib.suppress(ValueError):  # told when the option itself is read
             folder = self.given.get("files", {}).get("folder", self.where.folder)
             self.where = dataclasses.replace(self.where, folder=str(to_path(folder, self.where)))
 

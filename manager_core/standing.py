@@ -18,12 +18,16 @@ _ASKED_S = 6 * 3600.0  # the longest wait that a service may ask for
 
 @dataclass(frozen=True)
 class Status:
-    """How a channel does: since when it fails (epoch seconds, 0: it does not), why, how often, when to try again."""
+    """How a channel does: since when it fails (epoch seconds, 0: it does not), why, how often, when to try again.
+
+    `last` is when it was tried last.
+    """
 
     since: float = 0.0
     why: str = ""
     tries: int = 0
     next_try: float = 0.0
+    last: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Tries:
             value = files.read_json(self.path)
             if isinstance(value, dict):
                 numbers = (float(value["since"]), int(value["tries"]), float(value["next_try"]))
-                return Status(numbers[0], str(value["why"]), numbers[1], numbers[2])
+                return Status(
+                    numbers[0], str(value["why"]), numbers[1], numbers[2], float(value.get("last", 0.0))
+                )
         except (files.UnreadableError, KeyError, TypeError, ValueError) as error:
             log.debug("%s", error)
         return Status()
@@ -79,7 +85,7 @@ class Tries:
         before, stamp = self.status(), now.timestamp()
         wait_s = min(_LAST_S, _FIRST_S * 2 ** min(before.tries, 10))
         wait_s = max(wait_s, min(asked_s, _ASKED_S))
-        status = Status(before.since or stamp, why, before.tries + 1, stamp + wait_s)
+        status = Status(before.since or stamp, why, before.tries + 1, stamp + wait_s, stamp)
         try:
             folders.make_private(self.path.parent)
             files.write_json(self.path, status.__dict__)

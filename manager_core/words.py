@@ -1,8 +1,12 @@
-"""Numbers and moments as people read them."""
+"""Numbers, moments and names as people read them."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
+
+# Control characters but tabs and line ends, and surrogates, which no UTF-8 holds.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def counted(number: int, what: str) -> str:
@@ -25,3 +29,8 @@ def moment(at: datetime | float | str) -> str:
         return moment(datetime.fromisoformat(at))
     except ValueError:
         return at
+
+
+def readable(text: str) -> str:
+    """The text with what is no text (a byte of a name that is no UTF-8, say) as the logs show it."""
+    return _NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -14,6 +14,7 @@ from plot_manager.limits import WatchLimits
 
 PROGRAM = "plot_manager"
 KEY_NAME = "ssh_key"
+_ABSENT = "no such file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,20 +224,33 @@ def keep_apart(loaded: Settings, seen_as: Callable[[Path], str]) -> None:
 def with_key(loaded: Settings) -> Settings:
     """The settings with `identity` as it is: None where the default's file is not there.
 
-    :raises manager_core.settings.SettingsError: when a key that the file names is not there
+    :raises manager_core.settings.SettingsError: when a key that the file names is not there, or none can be seen
     """
     default = loaded.files.folder / KEY_NAME
     faults = [
-        f"{loaded.source}: [nas {nas.name}] identity: {nas.identity}: no such file; "
+        f"{loaded.source}: [nas {nas.name}] identity: {nas.identity}: {wrong}; "
         "allowed: a private key for ssh, or leave the option out"
         for nas in loaded.nas
-        if nas.identity and nas.identity != default and not nas.identity.exists()
+        if nas.identity and nas.identity != default and (wrong := _amiss(nas.identity))
     ]
+    absent = _amiss(default)
+    if absent not in ("", _ABSENT):
+        faults.append(
+            f"{loaded.source}: [files] folder: {default}: {absent}; allowed: a folder that this user may enter"
+        )
     if faults:
         raise settings.SettingsError(*faults)
-    if default.exists():
+    if not absent:
         return loaded
     return replace(
         loaded,
         nas=tuple(replace(nas, identity=None) if nas.identity == default else nas for nas in loaded.nas),
     )
+
+
+def _amiss(path: Path) -> str:
+    """Why there is no such file to be seen; empty when there is one."""
+    try:
+        return "" if path.exists() else _ABSENT
+    except OSError as error:
+        return error.strerror or str(error)

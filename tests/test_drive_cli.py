@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Nas:
         lines += ["[files]", f"folder = {self.base}/pm", "[receive]", "idle_timeout_s = 10"]
         (self.base / "nas.ini").write_text("\n".join(lines) + "\n")
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the program as cron would."""
         return subprocess.Popen(
             [sys.executable, "-m", "drive_manager.cli", "--config", str(self.base / "nas.ini"), *args],
@@ -58,12 +58,12 @@ class Nas:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.base,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.base)},
+            env={"PATH": os.environ["PATH"], "HOME": str(self.base), **(env or {})},
         )
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run the program as cron would."""
-        with self.start(*args) as process:
+        with self.start(*args, env=env) as process:
             try:
                 out, err = process.communicate(timeout=60)
             except BaseException:
@@ -747,3 +747,12 @@ def test_each_verb_has_help(nas: Nas) -> None:
         done = nas.run(verb, "--help")
         assert done.returncode == 0
         assert "--config FILE" in done.stdout
+
+
+def test_a_mount_point_that_is_no_utf8_is_shown(nas: Nas) -> None:
+    """On a console of UTF-8 that takes nothing else, as most locales make it."""
+    (nas.base / os.fsdecode(b"mnt/drive\xff")).mkdir()
+    for verb in ("status", "--dry-run", "report"):
+        done = nas.run(verb, env={"PYTHONIOENCODING": "utf-8:strict"})
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "drive\\udcff" in done.stdout

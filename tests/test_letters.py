@@ -211,6 +211,21 @@ def test_what_fits_an_sms(subject, text):
     assert made.isascii()
 
 
+def test_a_name_that_is_no_utf8_or_no_text_is_readable_in_every_part_of_a_letter():
+    """Letters that an earlier release put into the outbox, too."""
+    odd = notice("/p/plot-\udcff\x1b[2J\x00\x9b.plot is incomplete\r\n")
+    (made,) = letters.group([odd], "nas01", NOW)
+    old = letters.from_json(letters.as_json(made) | {"subject": odd.text, "text": odd.text, "html": odd.text})
+    for letter in (made, old, letters.drive_change("nas01", odd.text, [OLD], [NEW], NOW)):
+        for part in (letter.subject, letter.text, letter.html):
+            part.encode()
+            assert all(c.isprintable() or c in "\n\t" for c in part), ascii(part)
+        for part in (letter.text, letter.html):
+            assert r"/p/plot-\udcff\x1b[2J\x00\x9b.plot is incomplete" in part
+    kept = "caf\u00e9 41\u00a0\u00b0C\n\tplots \u2192 \u4e2d \U0001f4be\n"
+    assert Letter("health", W, "s", kept, kept).text == kept
+
+
 def test_a_letter_is_the_same_after_the_outbox():
     letter = Letter("health", C, "s \u00b0", "t\n", "<p>", (("cid", b"\x00\xff"),))
     assert letters.from_json(letters.as_json(letter)) == letter

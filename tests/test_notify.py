@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -156,6 +157,37 @@ def test_mail_by_sendmail(house, tmp_path):
     assert (tmp_path / "args").read_text() == "-oi -f nas@example.org -- pilot@example.org root\n"
     assert b"\r\n" not in (tmp_path / "mail").read_bytes()
     assert house.waiting("email") == 0
+
+
+@pytest.mark.parametrize("channel", ["email", "sms", "pushbullet", "apprise"])
+def test_a_letter_with_a_name_that_is_no_utf8_is_sent_like_any_other(house, mail, twilio, push, channel):
+    """So is one that an earlier release put into the outbox as it was."""
+
+    class Anything(PingStub):
+        def answer(self, _request, body):
+            self.pings.append(("", {}, json.loads(body)["message"]))
+            return 200, {}
+
+    stub = Anything()
+    with ended(stub):
+        sections = {
+            "email": mail.ini(),
+            "sms": twilio.ini(),
+            "pushbullet": push.ini(),
+            "apprise": f"[apprise]\nurls = json://127.0.0.1:{stub.server.server_port}/x\n",
+        }
+        house.use(sections[channel])
+        odd = letter(subject="nas01: /p/plot-\udcff\x1b.plot is ill", html="<p>/p/plot-\udcff\x1b.plot</p>")
+        house.post(odd, letter(subject="nas01: another"))
+        got = [
+            *(mail.get_body(("plain",)).get_content() for _to, mail in mail.mails),
+            *(one["Body"] for one in twilio.messages),
+            *(one["body"] for one in push.pushes),
+            *(text for _path, _query, text in stub.pings),
+        ]
+    assert len(got) == 2
+    assert channel == "sms" or r"/p/plot-\udcff\x1b.plot is ill, in full" in got[0]
+    assert (house.waiting(channel), house.warnings()) == (0, [])
 
 
 def test_each_event_arrives_where_the_config_says_and_nowhere_else(house, mail, twilio, push, tmp_path):
@@ -337,6 +369,191 @@ def test_what_cannot_be_sent_for_days_is_given_up_with_a_warning(house, mail):
     house.flush(NOW + timedelta(days=2.1))
     assert house.waiting("email") == 0
     assert "given up, it could not be sent in 2 days: nas01: drive" in house.warnings()[-1]
+
+
+def test_a_letter_that_cannot_be_read_just_now_is_left_and_goes_out_later(house, mail):
+    """A link that leads to itself is an OSError like EIO, EACCES and EMFILE, and root gets it as well."""
+    mail.stop()
+    house.use(mail.ini()).post(letter())
+    mail.start()
+    (path,) = outbox.Box(house.state, "email")._all()
+    aside = path.rename(house.state / "aside")
+    path.symlink_to(path.name)
+    for hours in (2, 4, 24 * 4):
+        house.flush(NOW + timedelta(hours=hours))
+    assert (house.waiting("email"), mail.mails) == (1, [])
+    why = notify.troubles(house.settings, house.state)["email"].status.why
+    assert why == f"{path}: cannot be read: Too many levels of symbolic links"
+    aside.replace(path)
+    house.use(mail.ini(), "[alerts]\noutbox_days = 9\n").flush(NOW + timedelta(days=5))
+    assert (house.waiting("email"), len(mail.mails)) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": 1, "letter": 2}', "[" * 9999])
+def test_what_is_no_letter_is_removed_with_a_warning(house, mail, text):
+    mail.stop()
+    house.use(mail.ini()).post(letter(), letter(subject="nas01: another"))
+    mail.start()
+    path, _other = outbox.Box(house.state, "email")._all()
+    path.write_text(text)
+    house.flush(LATER)
+    assert (house.waiting("email"), titles(mail)) == (0, ["nas01: another"])
+    assert house.warnings()[1:] == [f"[email] {path}: is no message, and is removed"]
+
+
+def test_what_the_quiet_hours_hold_back_for_longer_than_letters_wait_goes_out(house, mail, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    house.use(mail.ini(quiet_hours="22:00-07:00"), "[alerts]\noutbox_days = 0.25\n")
+    house.post(letter(), now=NIGHT)
+    mail.stop()
+    house.flush(NIGHT + timedelta(hours=7.4))
+    house.flush(NIGHT + timedelta(hours=7.6))
+    house.flush(NIGHT + timedelta(hours=13.4))
+    assert house.waiting("email") == 1, "its time began with the end of the quiet hours"
+    mail.start()
+    house.flush(NIGHT + timedelta(hours=13.45))
+    assert (house.waiting("email"), len(mail.mails)) == (0, 1)
+
+
+@pytest.mark.parametrize("how", ["up", "down"])
+def test_what_was_never_tried_is_tried_before_it_is_given_up(house, mail, how):
+    """The clock is set, by ten days, or the machine was off for as long."""
+    house.use(mail.ini(), "[alerts]\noutbox_days = 2\n")
+    mail.stop()
+    house.post(letter(subject="nas01: tried"))
+    house.post(letter(subject="nas01: not yet"), now=NOW + timedelta(seconds=20))
+    if how == "up":
+        mail.start()
+    house.flush(NOW + timedelta(days=10))
+    assert house.warnings()[1:] == [
+        "A message by email is given up, it could not be sent in 2 days: nas01: tried"
+    ]
+    assert titles(mail) == (["nas01: not yet"] if how == "up" else [])
+    house.flush(NOW + timedelta(days=10, hours=2))
+    assert house.waiting("email") == 0
+    assert len(house.warnings()) == (2 if how == "up" else 3)
+
+
+def test_what_is_refused_for_days_is_given_up(house, twilio):
+    house.use(twilio.ini(), "[alerts]\noutbox_days = 2\n")
+    twilio.unreachable = {"+15551234567"}
+    house.post(letter())
+    for hours in range(2, 48, 2):
+        house.flush(NOW + timedelta(hours=hours))
+    assert house.waiting("sms") == 1
+    house.flush(NOW + timedelta(hours=49))
+    assert house.waiting("sms") == 0
+    assert "given up, it could not be sent in 2 days" in house.warnings()[-1]
+
+
+def test_a_letter_of_which_no_message_can_be_made_is_given_up_and_the_others_go(house, mail, sentry):
+    house.use(mail.ini(), sentry.ini())
+    house.post(
+        letter(subject="nas01: first"),
+        letter(subject="nas01: bad", html="<p>", images=(("two\nlines", b"x"),)),
+        letter(subject="nas01: last"),
+        Letter("error", C, "no event", "no JSON"),
+    )
+    notify.report(errors(), house.settings, house.state, NOW)
+    assert titles(mail) == ["nas01: first", "nas01: last"]
+    assert len(sentry.events) == 2
+    assert (house.waiting("email"), house.waiting("sentry")) == (0, 0)
+    first, second = house.warnings()
+    assert first.startswith("[email] a message is given up, none can be made of it: ValueError: ")
+    assert first.endswith(" (nas01: bad)")
+    assert second.startswith("[sentry] a message is given up, none can be made of it: ")
+    assert second.endswith(" (no event)")
+    assert all(one.status.tries == 0 for one in notify.troubles(house.settings, house.state).values())
+
+
+def test_a_mail_that_is_too_large_holds_up_no_other(house, mail):
+    mail.largest = 20_000
+    house.use(mail.ini())
+    house.post(letter(subject="nas01: large", html="x" * 20_000), letter(subject="nas01: small"))
+    house.flush(LATER)
+    assert titles(mail) == ["nas01: small"]
+    (warning,) = house.warnings()
+    assert warning.startswith("[email] does not take a message for pilot@example.org: 552 ")
+    assert warning.endswith(" (nas01: large); it is tried again")
+    assert house.waiting("email") == 1
+    mail.largest = 100_000
+    house.flush(LATER + timedelta(hours=2))
+    assert titles(mail) == ["nas01: small", "nas01: large"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "of_the_channel"),
+    [
+        ("554 5.6.0 not this one", False),
+        ("450 4.7.1 later", True),
+        ("421 4.3.2 going down", True),
+        ("530 5.7.0 login needed", True),
+    ],
+)
+def test_whether_a_refusal_behind_mail_from_is_of_the_letter_or_of_the_channel(
+    house, mail, answer, of_the_channel
+):
+    house.use(mail.ini())
+    mail.sender_fault = answer
+    house.post(letter(subject="nas01: one"), letter(subject="nas01: two"))
+    failing = notify.troubles(house.settings, house.state)["email"].status.tries
+    assert (failing, len(house.warnings())) == ((1, 1) if of_the_channel else (0, 2))
+    assert all(answer in text for text in house.warnings())
+    mail.sender_fault = ""
+    house.flush(LATER)
+    assert titles(mail) == ["nas01: one", "nas01: two"]
+
+
+@pytest.mark.parametrize("how", ["late", "cut"])
+def test_what_was_handed_over_and_not_answered_is_tried_once_more_and_counts_as_sent(
+    house, mail, twilio, push, how
+):
+    house.use(mail.ini("pilot@example.org copilot@example.org"), twilio.ini(), push.ini())
+    for service in (mail, twilio, push):
+        service.late_s, service.cuts = (60.0 if how == "late" else 0.0), how == "cut"
+    assert "may have arrived" in house.post(letter())["email"]
+    assert [house.waiting(name) for name in ("email", "sms", "pushbullet")] == [1, 1, 1]
+    house.flush(LATER)
+    assert [house.waiting(name) for name in ("email", "sms", "pushbullet")] == [0, 0, 0]
+    twice = sorted(text for text in house.warnings() if "counts as sent" in text)
+    assert [text.split()[0] for text in twice] == ["[email]", "[pushbullet]", "[sms]"]
+    assert "for pilot@example.org copilot@example.org was handed over twice and may have arrived" in twice[0]
+    assert all(text.endswith(f"({letter().subject})") for text in twice)
+    for hours in (4, 6, 8):
+        house.flush(NOW + timedelta(hours=hours))
+    pushes = [path for method, path in push.requests if method == "POST"]
+    assert (len(mail.mails), len(twilio.messages), len(pushes)) == (2, 2, 2)
+    assert len(house.warnings()) == 6, "each channel begins to fail, and each letter may have arrived"
+
+
+def test_what_was_not_handed_over_is_tried_until_it_is(house, mail, twilio, push):
+    """Servers that say nothing from the first byte on, hang before TLS is there, or think about a recipient."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        mail.hanging = True
+        house.use(mail.ini(), twilio.ini(api_base=base), push.ini(api_base=base))
+        house.post(letter())
+        mail.hanging, mail.thinks_s = False, 60.0
+        for hours in (2, 4):
+            house.flush(NOW + timedelta(hours=hours))
+        assert [house.waiting(name) for name in ("email", "sms", "pushbullet")] == [1, 1, 1]
+    assert not [text for text in house.warnings() if "arrived" in text]
+    mail.thinks_s = 0.0
+    house.flush(NOW + timedelta(hours=8))
+    assert (len(mail.mails), house.waiting("email")) == (1, 0)
+
+
+def test_one_who_may_have_it_does_not_keep_it_from_the_next(house, twilio):
+    house.use(twilio.ini("+15551234567 +4915112345678"))
+    twilio.cuts = True
+    house.post(letter())
+    house.flush(LATER)
+    twilio.cuts = False
+    for hours in (4, 6):
+        house.flush(NOW + timedelta(hours=hours))
+    assert [one["To"] for one in twilio.messages] == ["+15551234567"] * 2 + ["+4915112345678"]
+    assert house.waiting("sms") == 0
 
 
 def test_the_outbox_is_bounded(house, mail):
@@ -636,6 +853,16 @@ def test_errors_are_reported_to_sentry_without_secrets(house, mail, sentry):
     assert mail.mails == []
     notify.report(errors(), house.settings, house.state, NOW + timedelta(minutes=30))
     assert len(sentry.events) == 2, "the same error is reported once an hour"
+
+
+def test_an_error_of_which_no_event_could_be_made_is_reported_by_the_next_run(house, sentry, tmp_path):
+    house.use(sentry.ini().replace("dsn = ", f"dsn = file:{tmp_path}/dsn\n#"))
+    notify.report(errors(), house.settings, house.state, NOW)
+    assert "Errors cannot be reported to Sentry" in house.warnings()[0]
+    (tmp_path / "dsn").write_text(sentry.ini().partition("= ")[2])
+    for minutes in (5, 10):
+        notify.report(errors() * 2, house.settings, house.state, NOW + timedelta(minutes=minutes))
+    assert len(sentry.events) == 2
 
 
 @pytest.mark.parametrize("how", ["500", "429", "hang"])

@@ -297,6 +297,24 @@ def test_check(plotter: Plotter, nas: SmallNas) -> None:
     assert [line["what"] for line in wrong] == ["NAS box: login, host key, receive script"]
 
 
+def test_a_name_that_is_no_utf8_is_shown(plotter: Plotter) -> None:
+    """On a console of UTF-8 that takes nothing else, as most locales make it."""
+    name = os.fsdecode(b"plot-k32-\xff.plot")
+    realplots.fabricate_v1(plotter.plots / name, 100_000)
+    realplots.fabricate_v1(plotter.plots / f"short-{name}", 100_000)
+    os.truncate(plotter.plots / f"short-{name}", 50_000)
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    for verb in ("status", "--dry-run"):
+        code, out, err = plotter.run(verb, env=strict)
+        assert (code, err) == (0, "")
+        assert f"{plotter.plots}/plot-k32-\\udcff.plot" in out
+        assert f"{plotter.plots}/short-plot-k32-\\udcff.plot" in out
+    assert plotter.run("status", "--json", env=strict)[0] == 0
+    plotter.run(env=strict)
+    assert "plot-k32-\\udcff.plot" in plotter.log()
+    assert "Traceback" not in plotter.log()
+
+
 def test_a_rehearsal(plotter: Plotter, nas: SmallNas) -> None:
     plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
     code, out, err = plotter.run("--test")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from manager_core.settings import SettingsError, option, section
 
 PLOTTER = "[plots]\nfolders = /mnt/ssdraid/array0\n[nas chianas01]\nhost = chianas01\nuser = root\n"
 NAS = "[drives]\nmount_points = /mnt/enclosure*/*/column*/drive*\n"
+LONG = "x" * 300  # longer than a file's name may be
 WHERE = Where(Path("/etc/plot_manager"), "/home/chia", "/home/chia/plot_manager")
 
 
@@ -142,6 +145,31 @@ def test_the_installed_key_is_used_when_it_is_there(ini, tmp_path):
     assert plot_manager.settings.load(ini(PLOTTER), environ={"HOME": str(tmp_path)}).nas[0].identity == key
 
 
+@pytest.mark.parametrize("option", ["identity", "folder", "config"])
+def test_what_this_user_may_not_look_at_is_a_fault(tmp_path, option):
+    """Asked of the program itself, by a user whom permissions bind: of root's rights those that pass them are taken."""
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    text = {"identity": f"identity = {shut}/key\n", "folder": f"[files]\nfolder = {shut}\n", "config": ""}
+    path = (shut if option == "config" else tmp_path) / "plot_manager.ini"
+    path.write_text(PLOTTER + text[option])
+    shut.chmod(0o400)
+    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "plot_manager.cli", "--config", path, "status"]
+    done = subprocess.run(
+        [*bound, *command],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{path}: ")
+    assert "Permission denied; " in line
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -163,6 +191,19 @@ def test_the_installed_key_is_used_when_it_is_there(ini, tmp_path):
         (PLOTTER + "receive_script = /x\n  y\n", ["receive_script: '/x\\ny' is not allowed"]),
         (PLOTTER + "addresses = 10.0.0.1 -x\n", ["addresses: '-x' is not allowed here"]),
         (PLOTTER + "identity = /no/such/key\n", ["identity: /no/such/key: no such file"]),
+        (PLOTTER + f"identity = /{LONG}\n", ["xxx: File name too long; allowed: a private key"]),
+        (
+            PLOTTER + "settle = 1\n[email]\npassword = file:~nosuchuser/pw\nca_file = ~nosuchuser/x\n",
+            [
+                "[email] password: '~nosuchuser/pw' names a home folder that is not known; allowed: env:NAME",
+                "[email] ca_file: '~nosuchuser/x' names a home folder that is not known; allowed: a path",
+                "[nas chianas01] settle: no such option",
+            ],
+        ),
+        (
+            PLOTTER + "[apprise]\nurls = file:~nosuchuser/url\n",
+            ["[apprise] urls: '~nosuchuser/url' names a home folder that is not known"],
+        ),
         (PLOTTER + "user = chia\n", ["[nas chianas01] user: given twice, again in line 6"]),
         (PLOTTER + "[plots]\nsettle_s = x\n", ["[plots]: given twice", "settle_s: 'x' is not"]),
         (PLOTTER + "[DEFAULT]\nuser = x\n", ["[DEFAULT]: no such section"]),

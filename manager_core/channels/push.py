@@ -12,10 +12,10 @@ from typing import Any
 import pushbullet
 from pushbullet.errors import InvalidKeyError, PushbulletError
 from requests import RequestException
-from requests.adapters import HTTPAdapter
 
 from manager_core.channels.settings import ALL, Pushbullet
 from manager_core.channels.trouble import Refused, Trouble, network, seconds
+from manager_core.channels.web import Careful
 from manager_core.letters import one_line
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable
@@ -97,19 +97,6 @@ def _message(error: Exception) -> str:
     return one_line(text)[:200]
 
 
-class _Patient(HTTPAdapter):
-    """Gives every request a time limit, which pushbullet.py does not."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        super().__init__()
-
-    def send(self, request: Any, *args: Any, **named: Any) -> Any:
-        """As requests' own."""
-        named["timeout"] = self.timeout_s
-        return super().send(request, *args, **named)
-
-
 class _Account(pushbullet.Pushbullet):  # type: ignore[misc]
     """One account, without the four requests that pushbullet.py makes before each note."""
 
@@ -124,7 +111,7 @@ class _Account(pushbullet.Pushbullet):  # type: ignore[misc]
     def refresh(self) -> None:
         """Called when the session is there; what it would fetch here is fetched when it is needed."""
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _Patient(self.timeout_s))
+            self._session.mount(scheme, Careful(self.timeout_s))  # pushbullet.py waits for ever
         self._session.hooks["response"].append(self._answered)
 
     def me(self) -> None:

@@ -25,7 +25,7 @@ from sentry_sdk.utils import BadDsn, Dsn
 
 from manager_core import __version__
 from manager_core.channels.settings import Sentry
-from manager_core.channels.trouble import Refused, Trouble, network, reach, seconds
+from manager_core.channels.trouble import Refused, Trouble, making, network, reach, seconds
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable, learn_all, redact
 
@@ -57,10 +57,12 @@ class Reports:
 
     def send(self, entry: Entry, recipients: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  there is just one
         """Send one event (its JSON is the letter's text)."""
-        event = json.loads(entry.letter.text)
-        sent_at = datetime.now(timezone.utc).isoformat()
-        envelope = Envelope(headers={"event_id": event["event_id"], "sent_at": sent_at})
-        envelope.add_event(event)
+        with making():
+            event = json.loads(entry.letter.text)
+            sent_at = datetime.now(timezone.utc).isoformat()
+            envelope = Envelope(headers={"event_id": event["event_id"], "sent_at": sent_at})
+            envelope.add_event(event)
+            body = gzip.compress(envelope.serialize())
         auth = self._dsn.to_auth(f"plot_manager/{__version__}")
         headers = {
             "X-Sentry-Auth": auth.to_header(),
@@ -68,7 +70,6 @@ class Reports:
             "Content-Encoding": "gzip",
             "User-Agent": f"plot_manager/{__version__}",
         }
-        body = gzip.compress(envelope.serialize())
         self._post(Request(auth.get_api_url(), body, headers))  # noqa: S310  a DSN is http or https
         return {}
 

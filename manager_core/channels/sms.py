@@ -15,6 +15,7 @@ from twilio.rest import Client
 from manager_core import letters
 from manager_core.channels.settings import Sms
 from manager_core.channels.trouble import Refused, Trouble, network, seconds
+from manager_core.channels.web import Careful
 from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable, learn
 from manager_core.short import short
@@ -47,6 +48,8 @@ class Texts:
         account, token = (_secret(self.settings, name) for name in ("account_sid", "auth_token"))
         learn(f"{account}:{token}")
         self._http = _Http(timeout=self.timeout_s)  # twilio's own default is to wait for ever
+        for scheme in ("https://", "http://"):
+            self._http.session.mount(scheme, Careful(self.timeout_s))
         self._client = Client(account, token, http_client=self._http)
         self._client.api.base_url = self.settings.api_base
         return self

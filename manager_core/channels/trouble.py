@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from manager_core.errors import ManagerError
 
@@ -15,8 +17,30 @@ class Trouble(ManagerError):
         self.after_s = after_s
 
 
+class Unsure(Trouble):
+    """Raised when a message was handed over as a whole, and no answer came."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text}; the message was handed over and may have arrived")
+
+
 class Refused(ManagerError):
     """Raised when one message is not taken; others may be."""
+
+
+class Unusable(ManagerError):
+    """Raised when no message can be made of a letter, whenever it is tried."""
+
+
+@contextlib.contextmanager
+def making() -> Iterator[None]:
+    """While a message is made of one letter: a fault is that letter's, and no other one's. Raises Unusable."""
+    try:
+        yield
+    except (ManagerError, OSError):  # the time is up
+        raise
+    except Exception as error:
+        raise Unusable(f"{type(error).__name__}: {error}") from error
 
 
 def reach(url: str, timeout_s: float) -> None:

@@ -32,6 +32,11 @@ class MailServer:
         self.security = security
         self.fault = ""  # an answer such as "451 later" in place of taking a mail
         self.refuse: set[str] = set()
+        self.late_s = 0.0  # a mail is taken, and this much later answered
+        self.cuts = False  # in place of answering what was taken, end the connection
+        self.thinks_s = 0.0  # about each recipient, before anything is taken
+        self.largest = 1 << 25  # bytes of a mail, as it says and holds to
+        self.sender_fault = ""  # an answer in place of taking the sender of a mail
         self.hanging = False
         self.mails: list[tuple[tuple[str, ...], EmailMessage]] = []
         authority = trustme.CA()
@@ -78,22 +83,36 @@ class MailServer:
         } | options
         return "[email]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items() if value)
 
+    async def handle_MAIL(  # noqa: N802  aiosmtpd's name
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: Any
+    ) -> str:
+        """Take a sender, or not."""
+        if self.sender_fault:
+            return self.sender_fault
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
     async def handle_RCPT(  # noqa: N802  aiosmtpd's name
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
         """Take a recipient, or not."""
+        await asyncio.sleep(self.thinks_s)
         if address in self.refuse:
             return "550 5.1.1 no such user here"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         """Take a mail, or not."""
         if self.fault:
             return self.fault
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails.append((tuple(envelope.rcpt_tos), mail))
+        if self.cuts:
+            server.transport.abort()
+        await asyncio.sleep(self.late_s)
         return "250 OK"
 
     def _login(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
@@ -107,6 +126,7 @@ class MailServer:
         return SMTP(
             self,
             hostname="mail.example.org",
+            data_size_limit=self.largest,
             tls_context=self._tls if starttls else None,
             require_starttls=starttls,
             auth_required=True,
@@ -131,6 +151,8 @@ class WebStub:
 
     def __init__(self) -> None:
         self.fault = ""
+        self.late_s = 0.0  # a request is done, and this much later answered
+        self.cuts = False  # in place of answering what was done, end the connection
         self.headers: dict[str, str] = {}  # sent along with a fault
         self.requests: list[tuple[str, str]] = []
         self._released = threading.Event()
@@ -164,6 +186,10 @@ class WebStub:
             headers |= self.headers
         else:
             status, value = self.answer(request, body)
+        if self.cuts and request.command == "POST":
+            request.close_connection = True
+            return
+        self._released.wait(self.late_s if request.command == "POST" else 0.0)
         data = json.dumps(value).encode()
         request.send_response(status)
         for name, text in (headers | {"Content-Length": str(len(data))}).items():
