@@ -227,7 +227,7 @@ def test_a_quiet_run_imports_nothing_heavy_and_starts_nothing(home: Home, mail: 
     before = sorted((path, path.stat().st_mtime_ns) for path in home.state.rglob("*"))
     code = (
         "import os, subprocess, sys; sys.argv = ['plot_manager', '--config', sys.argv[1]]\n"
-        "os.fork = None\n"
+        "subprocess.Popen = os.execve = os.posix_spawn = None\n"
         "from plot_manager import cli\n"
         "code = cli.main()\n"
         "print(code, *sorted({name.partition('.')[0] for name in sys.modules}))\n"
