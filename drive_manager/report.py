@@ -146,7 +146,7 @@ def _heat(known: Vitals, facts: Facts) -> int:
 
 def _attention(facts: Facts) -> Iterator[Attention]:
     for alert in facts.alerts:
-        yield Attention(Severity(alert.severity).name, alert.text, alert.since)
+        yield Attention(Severity(alert.severity).name, alert.line, alert.since)
     told = any(alert.rule == "no_drive_left" for alert in facts.alerts)
     if facts.choice.outcome.value and not told:
         yield Attention("CRITICAL", f"no plot can be received: {facts.choice.outcome.value}")

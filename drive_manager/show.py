@@ -57,7 +57,7 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
         "outcome": choice.outcome.name.lower(),
         "trouble": " ".join(filter(None, [choice.outcome.value, world.marks_fault])),
         "transfers": _transfers(settings),
-        "alerts": [alert.text for alert in alerts.firing(holding.known(settings.files.state_folder))],
+        "alerts": [alert.line for alert in alerts.firing(holding.known(settings.files.state_folder))],
         "messages": holding.waiting(settings.files.state_folder, settings),
         "script": str(settings.receive.script),
     }

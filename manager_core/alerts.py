@@ -36,6 +36,7 @@ CALM = timedelta(hours=1)
 # another rule. Only the message waits: the alert holds, and is shown, from the moment it fires.
 GATHER = timedelta(minutes=15)
 FLAPS = " (comes and goes)"
+CALM_NOW = " (not at the moment; comes and goes)"
 
 
 class Severity(enum.IntEnum):
@@ -94,6 +95,8 @@ class Alert:
     @property
     def line(self) -> str:
         """What holds, in a line for people."""
+        if self.cleared_at is not None and self.phase == FIRING:
+            return self.text + CALM_NOW
         return self.text + (FLAPS if self.flaps else "")
 
 
@@ -197,6 +200,8 @@ def _owed(
     for key, alert in alerts.items():
         if alert.phase == OVER:
             kinds[key] = "resolved"
+        elif alert.cleared_at is not None:  # it is not there at the moment: nothing new to tell
+            continue
         elif alert.phase == FIRING and alert.worst is None:
             kinds[key] = "fired"
         elif alert.phase == FIRING and alert.severity > (alert.worst or alert.severity):

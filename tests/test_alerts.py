@@ -150,6 +150,25 @@ def test_what_comes_and_goes_is_not_told_each_time():
     assert "comes and goes" in told[2][3]
 
 
+def test_what_is_not_there_at_the_moment_is_shown_so_and_not_told_as_new():
+    """SN1's second coming waits behind SN2's message, and is over before that time."""
+    first, second = (
+        Condition("drive_missing", name, C, "drive_lost", f"{name} is gone") for name in ("SN1", "SN2")
+    )
+    looks = [[first], [], [], [second], [first, second], *[[second]] * 25]
+    told = play(looks)
+    assert [(number, kind, text) for number, kind, _severity, text in told] == [
+        (0, "fired", "SN1 is gone"), (1, "resolved", "SN1 is gone"), (3, "fired", "SN2 is gone")
+    ]  # fmt: skip
+    held: dict[str, alerts.Alert] = {}
+    for number, look in enumerate(looks):
+        held, _ = alerts.step(held, look, START + number * MINUTE)
+    assert {alert.subject: alert.line for alert in alerts.firing(held)} == {
+        "SN1": "SN1 is gone (not at the moment; comes and goes)",
+        "SN2": "SN2 is gone",
+    }
+
+
 def test_what_comes_and_goes_each_two_hours_is_told_each_time():
     looks = ([[hot()]] + [[]] * 119) * 3
     assert brief(play(looks)) == [
