@@ -14,8 +14,9 @@ from typing import Any
 from manager_core import secrets
 from manager_core.channels.settings import Channel, Settings
 from manager_core.channels.trouble import Refused, Trouble, Unsure, Unusable
+from manager_core.entry import Entry, Spoilt, read
 from manager_core.letters import one_line
-from manager_core.outbox import Box, Entry, Spoilt
+from manager_core.outbox import Box
 
 CHANNEL_S = 10.0
 ALONE = ("daily_report",)  # events whose letters are never made one with others
@@ -99,7 +100,7 @@ def _read(one: Post, done: dict[str, Any]) -> list[Entry]:
     found, unread = [], ""
     for path in one.box.due(one.now):
         try:
-            entry = one.box.read(path)
+            entry = read(path)
         except Spoilt as error:
             path.unlink(missing_ok=True)
             done["said"] += [f"{error}, and is removed"]

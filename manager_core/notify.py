@@ -18,9 +18,10 @@ from manager_core.alerts import Severity
 from manager_core.channels.settings import Channel, Quiet, Settings, wants
 from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, host, set_up
 from manager_core.deliver import probe as probe_one
+from manager_core.entry import Entry, unkept
 from manager_core.letters import Letter
 from manager_core.once import Told
-from manager_core.outbox import Box, Entry
+from manager_core.outbox import Box
 from manager_core.standing import Standing
 from manager_core.words import counted, waiting
 
@@ -161,7 +162,7 @@ def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now
 
 def _put(box: Box, letter: Letter, channel: Channel, now: datetime) -> Entry:
     if letter.event == TEST:  # a test is of now: none is kept, to come late beside the next one
-        return outbox.unkept(letter, channel.recipients, now)
+        return unkept(letter, channel.recipients, now)
     quiet = getattr(channel, "quiet_hours", (0, 0))
     at_once = letter.severity >= Severity.CRITICAL
     return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now))
