@@ -33,15 +33,17 @@ def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
     """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
     settings, folder, now = ran.settings, ran.folder, ran.world.now
     letters: list[Letter] = []
+    drafts: notify.Drafts = {}
     with _apart("The disks' health"):
         health_cache.refresh(folder, _disks(ran.world), settings.health)
     with _apart("The change of drives"):
         letters += _changed(ran)
     with _apart("What holds now"):
-        letters += _alerts(ran, bookkeeping.note(ran))
+        more, drafts = _alerts(ran, bookkeeping.note(ran))
+        letters += more
     letters += notify.error_letters(errors, settings, folder, now)
-    if letters:
-        notify.post(letters, settings, folder, now)
+    if letters or drafts:
+        notify.post(letters, settings, folder, now, drafts)
     with _apart("The daily report"):
         if (day := report_due.due(settings, now)) is not None:
             from drive_manager import report_send
@@ -88,8 +90,11 @@ def _disks(world: World) -> list[Identity]:
     return [disk for identity in world.identities.values() for disk in identity.disks]
 
 
-def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
-    """What the rules say now, held against what was told before; what is new is kept, then told."""
+def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
+    """What the rules say now, held against what was told before; what is new goes to the outbox, then it is kept.
+
+    Returns the letters that are not in the outbox yet, and those that are.
+    """
     settings, world = ran.settings, ran.world
     reading = health_cache.load(ran.folder)
     present = senses.facts_of(
@@ -99,18 +104,30 @@ def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
     conditions, remembered = rules.judge(
         facts, _farm(ran, book), ran.world.senses.memory, settings.health, world.now
     )
+    holding.recover(ran.folder)
     before = holding.known(ran.folder)
     told, notices = step(before, conditions, facts, ran)
-    _keep(ran, remembered, told, before)
+    new = _written(ran, notices)
+    drafts: notify.Drafts = {}
+    if new and told != before:
+        drafts = notify.draft(new, settings, ran.folder, world.now, holding.mark(told))
+    kept = _keep(ran, remembered, told, before)
     if notices:
         from drive_manager.ledger import NAME, Ledger
-        from manager_core import letters
 
         ledger = Ledger(ran.folder / NAME)
         for one in notices:
             ledger.alert(one.rule, one.subject, one.severity.name, one.event, one.kind, one.text, world.now)
             log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
-        yield from letters.group(notices, notify.host(settings), world.now)
+    return ([], drafts) if drafts and kept else (new, {})
+
+
+def _written(ran: Ran, notices: Sequence[Notice]) -> list[Letter]:
+    if not notices:
+        return []
+    from manager_core import letters
+
+    return letters.group(notices, notify.host(ran.settings), ran.world.now)
 
 
 _LEVELS = {
@@ -171,7 +188,8 @@ def _farm(ran: Ran, book: Book) -> FarmFacts:
 
 def _keep(
     ran: Ran, remembered: rules_memory.Memory, told: Mapping[str, Alert], before: Mapping[str, Alert]
-) -> None:
+) -> bool:
+    """Keep what the rules remember and what was told; whether that could be done."""
     folder = ran.folder
     try:
         if remembered != ran.world.senses.memory:
@@ -184,6 +202,8 @@ def _keep(
             folder / holding.NAME,
             error.strerror or error,
         )
+        return False
+    return True
 
 
 def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRecord], now: datetime) -> None:

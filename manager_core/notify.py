@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from manager_core import outbox, secrets
@@ -32,18 +33,38 @@ _SAME_S = 3600.0  # the same error is reported once in this time
 ERROR = "error"  # the event of Sentry's letters; no other channel gets them
 TEST = "test"  # the event of the message marked TEST
 
-__all__ = ["Letter", "flush", "host", "post", "probe", "report", "troubles"]
+Drafts = Mapping[str, Sequence[Entry]]
+
+__all__ = ["Drafts", "Letter", "draft", "flush", "host", "post", "probe", "report", "troubles"]
 
 
-def post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime) -> dict[str, str]:
+def post(
+    letters: Sequence[Letter],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    issued: Drafts = MappingProxyType({}),
+) -> dict[str, str]:
     """Send the letters to everybody who wants them, and what else is due; what fails waits in the outbox.
 
-    Returns what is wrong with each channel that was tried, empty for one that took everything. Never raises.
+    `issued` is what `draft` returned, once those are letters. Returns what is wrong with each channel that was tried,
+    empty for one that took everything. Never raises.
     """
     try:
-        return _post(letters, settings, state_folder, now)
+        return _post(letters, settings, state_folder, now, issued)
     except Exception:
         log.exception("Messages could not be sent, by a fault of the program; please report it")
+        return {}
+
+
+def draft(
+    letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime, mark: str
+) -> Drafts:
+    """Put the letters into the outbox as drafts, by channel: they are sent once they are issued. Never raises."""
+    try:
+        return {name: _put_all(name, letters, settings, state_folder, now, mark) for name in set_up(settings)}
+    except Exception:
+        log.exception("Messages could not be kept, by a fault of the program; please report it")
         return {}
 
 
@@ -139,14 +160,19 @@ def quiet_until(quiet: Quiet, now: datetime) -> datetime:
     return end.astimezone()
 
 
-def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime) -> dict[str, str]:
+def _post(
+    letters: Sequence[Letter],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    issued: Drafts = MappingProxyType({}),
+) -> dict[str, str]:
     posts = []
     for name in set_up(settings):
         box = Box(state_folder, name)
-        mine = [letter for letter in letters if _for(settings, name, letter)]
-        entries = [_put(box, letter, channel_of(settings, name), now) for letter in mine]
+        entries = [*issued.get(name, ()), *_put_all(name, letters, settings, state_folder, now)]
         loose = tuple(entry for entry in entries if entry.path is None)
-        urgent = any(one.severity >= Severity.CRITICAL for one in mine)
+        urgent = any(entry.letter.severity >= Severity.CRITICAL for entry in entries)
         due = bool(box.due(now))
         if loose or (due and (urgent or not box.tries.resting(now))):
             test = not due and all(entry.letter.event == TEST for entry in loose)
@@ -160,12 +186,25 @@ def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now
     return {one.name: _note(one, answers[one.name]) for one in posts}
 
 
-def _put(box: Box, letter: Letter, channel: Channel, now: datetime) -> Entry:
+def _put_all(
+    name: str,
+    letters: Sequence[Letter],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    mark: str = "",
+) -> list[Entry]:
+    """Put those letters into a channel's outbox that it is to have."""
+    box, channel = Box(state_folder, name), channel_of(settings, name)
+    return [_put(box, letter, channel, now, mark) for letter in letters if _for(settings, name, letter)]
+
+
+def _put(box: Box, letter: Letter, channel: Channel, now: datetime, mark: str) -> Entry:
     if letter.event == TEST:  # a test is of now: none is kept, to come late beside the next one
         return unkept(letter, channel.recipients, now)
     quiet = getattr(channel, "quiet_hours", (0, 0))
     at_once = letter.severity >= Severity.CRITICAL
-    return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now))
+    return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now), mark)
 
 
 def _for(settings: Settings, name: str, letter: Letter) -> bool:

@@ -2,6 +2,9 @@
 
 A letter is written here before it is first tried, so that no crash loses it; a recipient is struck off as soon as the
 letter was taken for them. Who sends for a channel holds that channel's lock, so that nothing is sent twice.
+
+A draft is a letter that is not sent yet, since it is not kept yet that it was told. It bears a mark of what is about to
+be kept, by which a later run knows what a run had come to that was ended in between.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,11 +38,16 @@ class Box:
         self.tries = Tries(state_folder / "outbox" / f"{channel}.json")
         self.lock = Lock(state_folder / "outbox" / f"{channel}.lock")
 
-    def put(self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime) -> Entry:
-        """Keep a letter. It is still sent once when it cannot be kept: a full disk is worth telling, too."""
+    def put(
+        self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime, mark: str = ""
+    ) -> Entry:
+        """Keep a letter, as a draft of this mark if there is one.
+
+        It is still sent once when it cannot be kept: a full disk is worth telling, too.
+        """
         first = max(0, int(not_before.timestamp()))
         made = replace(unkept(letter, recipients, now), not_before=float(first))
-        path = self.folder / f"{first:011d}-{made.id}.json"
+        path = self.folder / f"{_draft(mark) if mark else ''}{first:011d}-{made.id}.json"
         try:
             folders.make_private(self.folder)
             files.replace(path, text_of(made))
@@ -160,6 +168,25 @@ class Box:
         except OSError:
             return
         log.warning("A message by %s is given up, %s%s", self.channel, why, subject)
+
+
+def drafts(state_folder: Path) -> list[Path]:
+    """The drafts of all channels."""
+    folders_of_all = [state_folder / "outbox" / name for name in channels(state_folder)]
+    return [
+        path for folder in folders_of_all for path in folder.iterdir() if path.match(f"{_draft('*')}*.json")
+    ]
+
+
+def issue(paths: Iterable[Path], mark: str) -> None:
+    """Drafts of this mark are letters from now on. Raises OSError."""
+    for path in paths:
+        if path.name.startswith(_draft(mark)):
+            path.rename(path.with_name(path.name.removeprefix(_draft(mark))))
+
+
+def _draft(mark: str) -> str:
+    return f".draft-{mark}."
 
 
 def channels(state_folder: Path) -> Iterator[str]:

@@ -91,6 +91,7 @@ class People:
         if fault is None:
             unknown.append(f"{_RUN_FAILED}/{host}")
         errors, self._errors.records = self._errors.records, []
+        holding.recover(self._folder)
         if recall.keep(self._folder, memory, after):
             _step(settings, conditions, unknown, errors)
         else:
@@ -194,7 +195,9 @@ def _step(
     unknown: Collection[str] | None,
     errors: Sequence[logging.LogRecord] = (),
 ) -> None:
-    """Hold what holds against what was told, keep it, then post what is new. `unknown`: None for all the rest.
+    """Hold what holds against what was told; put what is new into the outbox, keep that it is told, then send it.
+
+    `unknown`: None for all the rest.
 
     `errors` are for Sentry; they go in the same round, so that no run waits for one service after the other.
     """
@@ -202,14 +205,17 @@ def _step(
     before = holding.known(folder)
     remind = timedelta(hours=settings.alerts.remind_hours)
     after, notices = alerts.step(before, conditions, now, before if unknown is None else unknown, remind)
-    if after != before and not _kept(folder, after):
-        return
+    new = letters.group(notices, notify.host(settings), now) if notices else []
+    drafts: notify.Drafts = {}
+    if after != before:
+        drafts = notify.draft(new, settings, folder, now, holding.mark(after)) if new else {}
+        if not _kept(folder, after):
+            return
     for notice in notices:
         log.log(_LEVELS.get(notice.kind, logging.INFO), "Alert %s: %s", notice.kind, notice.text)
-    new = letters.group(notices, notify.host(settings), now) if notices else []
-    new += notify.error_letters(errors, settings, folder, now)
-    if new:
-        notify.post(new, settings, folder, now)
+    faults = notify.error_letters(errors, settings, folder, now)
+    if drafts or faults:
+        notify.post(faults, settings, folder, now, drafts)
 
 
 def _kept(folder: Path, told_now: Mapping[str, Alert]) -> bool:
