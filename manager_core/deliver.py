@@ -48,7 +48,7 @@ class Post:
 
 
 def deliver(one: Post) -> dict[str, object]:
-    """In the child: send what is due. Returns what came of it, for `_note`."""
+    """In the child: send what is due. Returns what came of it, for `outcome.note`."""
     secrets.learn_all(one.settings)
     done: dict[str, Any] = {"sent": 0, "refused": [], "said": [], "failed": "", "after_s": 0.0, "busy": False}
     try:

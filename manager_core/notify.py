@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from manager_core import outbox, secrets
+from manager_core import outbox, outcome, secrets
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Channel, Quiet, Settings, wants
 from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, host, set_up
@@ -24,7 +23,6 @@ from manager_core.letters import Letter
 from manager_core.once import Told
 from manager_core.outbox import Box
 from manager_core.standing import Standing
-from manager_core.words import counted, waiting
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +111,7 @@ def _error_letters(
     made = forked.results({"sentry": partial(events, list(new.values()), settings)}, MAKING_S)["sentry"]
     if isinstance(made, Exception):
         if told.first("sentry", now):
-            log.warning("Errors cannot be reported to Sentry: %s", _words(made))
+            log.warning("Errors cannot be reported to Sentry: %s", outcome.words(made))
         return []
     told.over("sentry")
     told.note(new, now)  # not before: what could not be made is made in the next run
@@ -136,7 +134,7 @@ def probe(
     names = set_up(settings) if only is None else only
     works = {name: partial(probe_one, settings, name, timeout_s) for name in names}
     return {
-        name: _words(answer) if isinstance(answer, Exception) else str(answer)
+        name: outcome.words(answer) if isinstance(answer, Exception) else str(answer)
         for name, answer in forked.results(works, timeout_s).items()
     }
 
@@ -183,7 +181,7 @@ def _post(
 
     works = {one.name: partial(deliver, one) for one in posts}
     answers = forked.results(works, CHANNEL_S)
-    return {one.name: _note(one, answers[one.name]) for one in posts}
+    return {one.name: outcome.note(one, answers[one.name]) for one in posts}
 
 
 def _put_all(
@@ -214,44 +212,6 @@ def _for(settings: Settings, name: str, letter: Letter) -> bool:
     return wants(getattr(channel_of(settings, name), "events", ()), letter.event)
 
 
-def _note(one: Post, answer: object) -> str:
-    """Say and keep what came of a go at a channel: one WARNING when it begins to fail, one line when it is over."""
-    if isinstance(answer, Exception):
-        answer = {"failed": _words(answer)}
-    done: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
-    if done.get("busy"):
-        log.debug("[%s] another run is sending", one.name)
-        return "another run is sending just now"
-    for text in done.get("said", ()):
-        log.warning("[%s] %s", one.name, text)
-    refused: dict[tuple[str, str], list[str]] = {}
-    for subject, who, why in done.get("refused", ()):
-        refused.setdefault((subject, why), []).append(who)
-    for (subject, why), who_all in refused.items():
-        who = " ".join(who_all)
-        again = "" if one.test else "; it is tried again"
-        log.warning("[%s] does not take a message for %s: %s (%s)%s", one.name, who, why, subject, again)
-    if done.get("failed"):
-        why = str(done["failed"])
-        return why if one.test else _note_failure(one, why, float(done.get("after_s", 0.0)))
-    before = one.box.tries.status()
-    if before.tries:
-        minutes = round(max(0.0, one.now.timestamp() - before.since) / 60)
-        log.info("[%s] works again after %s", one.name, counted(minutes, "minute"))
-        one.box.tries.works()
-    if done.get("sent"):
-        log.info("[%s] messages sent: %d", one.name, done["sent"])
-    return "; ".join(f"{' '.join(who)}: {why}" for (_subject, why), who in refused.items())
-
-
-def _note_failure(one: Post, why: str, after_s: float) -> str:
-    status = one.box.tries.failed(why, after_s, one.now)
-    again = counted(round((status.next_try - one.now.timestamp()) / 60), "minute")
-    level = logging.WARNING if status.tries == 1 else logging.DEBUG
-    log.log(level, "[%s] %s; %s, tried again in %s", one.name, why, waiting(one.box.waiting()), again)
-    return why
-
-
 def _tidy(settings: Settings, state_folder: Path, now: datetime) -> None:
     """Give up what is too old or for channels that are set up no more; say which secrets lie open."""
     on = set_up(settings)
@@ -265,7 +225,3 @@ def _tidy(settings: Settings, state_folder: Path, now: datetime) -> None:
     for line in secrets.exposed(settings, settings.source):
         if told.first(line, now):
             log.warning("%s", line)
-
-
-def _words(error: Exception) -> str:
-    return secrets.redact(str(error))
