@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,6 +28,9 @@ from manager_core.letters import Letter
 log = logging.getLogger(__name__)
 
 LOCK_HELD = "lock_held"
+_TELL_S = (
+    notify.WHOLE_S - 3.0
+)  # the start of the run was told meanwhile (ping.START_S), and what hung there ended
 
 
 def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
@@ -41,15 +45,16 @@ def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
     with _apart("What holds now"):
         more, drafts = _alerts(ran, bookkeeping.note(ran))
         letters += more
+    until = time.monotonic() + _TELL_S
     letters += notify.error_letters(errors, settings, folder, now)
     if letters or drafts:
-        notify.post(letters, settings, folder, now, drafts)
+        notify.post(letters, settings, folder, now, drafts, until)
     with _apart("The daily report"):
         if (day := report_due.due(settings, now)) is not None:
             from drive_manager import report_send
 
-            report_send.daily(settings, ran.after, ran.world, day)
-    notify.flush(settings, folder, now)
+            report_send.daily(settings, ran.after, ran.world, day, until)
+    notify.flush(settings, folder, now, until)
 
 
 @contextlib.contextmanager
@@ -225,7 +230,8 @@ def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRe
             log.name, logging.ERROR, __file__, 0, f"A run ended by {kind}: %s", (error,),
             (type(error), error, error.__traceback__), "crashed",
         )  # fmt: skip
+        until = time.monotonic() + _TELL_S
         new += notify.error_letters([*errors, record], settings, folder, now)
         if new:
-            notify.post(new, settings, folder, now)
-        notify.flush(settings, folder, now)
+            notify.post(new, settings, folder, now, until=until)
+        notify.flush(settings, folder, now, until)

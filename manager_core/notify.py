@@ -1,12 +1,14 @@
 """Telling people: letters go to each channel that wants them, and wait in the outbox while it cannot be reached.
 
 Nothing here raises, changes a run's result, or takes longer than 15 seconds, whatever is down: each channel works in
-a child of its own, for 10 seconds at most, all at once.
+a child of its own, for 10 seconds at most, all at once. `until` is when all that a run tells must be done, by
+time.monotonic(): what is not sent by then waits in the outbox for the next run.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +28,9 @@ from manager_core.standing import Standing
 
 log = logging.getLogger(__name__)
 
+WHOLE_S = 15.0  # for all that a run tells, the dead man's switch included
 MAKING_S = 4.0  # for making Sentry's events
+_LEAST_S, _ENDING_S = 6.0, 1.0  # a channel is not tried with less time than this; and to end what hangs
 _SAME_S = 3600.0  # the same error is reported once in this time
 ERROR = "error"  # the event of Sentry's letters; no other channel gets them
 TEST = "test"  # the event of the message marked TEST
@@ -42,6 +46,7 @@ def post(
     state_folder: Path,
     now: datetime,
     issued: Drafts = MappingProxyType({}),
+    until: float | None = None,
 ) -> dict[str, str]:
     """Send the letters to everybody who wants them, and what else is due; what fails waits in the outbox.
 
@@ -49,7 +54,7 @@ def post(
     empty for one that took everything. Never raises.
     """
     try:
-        return _post(letters, settings, state_folder, now, issued)
+        return _post(letters, settings, state_folder, now, issued, until)
     except Exception:
         log.exception("Messages could not be sent, by a fault of the program; please report it")
         return {}
@@ -66,21 +71,25 @@ def draft(
         return {}
 
 
-def flush(settings: Settings, state_folder: Path, now: datetime) -> None:
+def flush(settings: Settings, state_folder: Path, now: datetime, until: float | None = None) -> None:
     """Send what is due in the outbox; cheap when there is nothing. Never raises."""
     try:
         _tidy(settings, state_folder, now)
-        _post((), settings, state_folder, now)
+        _post((), settings, state_folder, now, until=until)
     except Exception:
         log.exception("Messages could not be sent, by a fault of the program; please report it")
 
 
 def report(
-    records: Sequence[logging.LogRecord], settings: Settings, state_folder: Path, now: datetime
+    records: Sequence[logging.LogRecord],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    until: float | None = None,
 ) -> None:
     """Report errors that were logged (see witness.Errors) to Sentry, when it is set up. Never raises."""
     if new := error_letters(records, settings, state_folder, now):
-        post(new, settings, state_folder, now)
+        post(new, settings, state_folder, now, until=until)
 
 
 def error_letters(
@@ -164,23 +173,26 @@ def _post(
     state_folder: Path,
     now: datetime,
     issued: Drafts = MappingProxyType({}),
+    until: float | None = None,
 ) -> dict[str, str]:
+    left_s = CHANNEL_S if until is None else until - _ENDING_S - time.monotonic()
+    budget_s = max(_LEAST_S, min(CHANNEL_S, left_s))
     posts = []
     for name in set_up(settings):
         box = Box(state_folder, name)
         entries = [*issued.get(name, ()), *_put_all(name, letters, settings, state_folder, now)]
         loose = tuple(entry for entry in entries if entry.path is None)
         urgent = any(entry.letter.severity >= Severity.CRITICAL for entry in entries)
-        due = bool(box.due(now))
+        due = left_s >= _LEAST_S and bool(box.due(now))
         if loose or (due and (urgent or not box.tries.resting(now))):
             test = not due and all(entry.letter.event == TEST for entry in loose)
-            posts.append(Post(name, box, settings, now, loose, test))
+            posts.append(Post(name, box, settings, now, loose, test, budget_s))
     if not posts:
         return {}
     from manager_core import forked
 
     works = {one.name: partial(deliver, one) for one in posts}
-    answers = forked.results(works, CHANNEL_S)
+    answers = forked.results(works, budget_s)
     return {one.name: outcome.note(one, answers[one.name]) for one in posts}
 
 
