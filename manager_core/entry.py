@@ -69,7 +69,7 @@ def read(path: Path) -> Entry | None:
         return _made(path, json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise Spoilt(f"{path}: is no message") from None
 
 
