@@ -120,9 +120,8 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
     if notices:
         from drive_manager.ledger import NAME, Ledger
 
-        ledger = Ledger(ran.folder / NAME)
+        Ledger(ran.folder / NAME).alerts(notices, world.now)
         for one in notices:
-            ledger.alert(one.rule, one.subject, one.severity.name, one.event, one.kind, one.text, world.now)
             log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
     return ([], drafts) if drafts and kept else (new, {})
 
