@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,27 +28,33 @@ from manager_core.letters import Letter
 log = logging.getLogger(__name__)
 
 LOCK_HELD = "lock_held"
+_TELL_S = (
+    notify.WHOLE_S - 3.0
+)  # the start of the run was told meanwhile (ping.START_S), and what hung there ended
 
 
 def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
     """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
     settings, folder, now = ran.settings, ran.folder, ran.world.now
     letters: list[Letter] = []
+    drafts: notify.Drafts = {}
     with _apart("The disks' health"):
         health_cache.refresh(folder, _disks(ran.world), settings.health)
     with _apart("The change of drives"):
         letters += _changed(ran)
     with _apart("What holds now"):
-        letters += _alerts(ran, bookkeeping.note(ran))
+        more, drafts = _alerts(ran, bookkeeping.note(ran))
+        letters += more
+    until = time.monotonic() + _TELL_S
     letters += notify.error_letters(errors, settings, folder, now)
-    if letters:
-        notify.post(letters, settings, folder, now)
+    if letters or drafts:
+        notify.post(letters, settings, folder, now, drafts, until)
     with _apart("The daily report"):
         if (day := report_due.due(settings, now)) is not None:
             from drive_manager import report_send
 
-            report_send.daily(settings, ran.after, ran.world, day)
-    notify.flush(settings, folder, now)
+            report_send.daily(settings, ran.after, ran.world, day, until)
+    notify.flush(settings, folder, now, until)
 
 
 @contextlib.contextmanager
@@ -88,8 +95,11 @@ def _disks(world: World) -> list[Identity]:
     return [disk for identity in world.identities.values() for disk in identity.disks]
 
 
-def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
-    """What the rules say now, held against what was told before; what is new is kept, then told."""
+def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
+    """What the rules say now, held against what was told before; what is new goes to the outbox, then it is kept.
+
+    Returns the letters that are not in the outbox yet, and those that are.
+    """
     settings, world = ran.settings, ran.world
     reading = health_cache.load(ran.folder)
     present = senses.facts_of(
@@ -99,18 +109,29 @@ def _alerts(ran: Ran, book: Book) -> Iterator[Letter]:
     conditions, remembered = rules.judge(
         facts, _farm(ran, book), ran.world.senses.memory, settings.health, world.now
     )
+    holding.recover(ran.folder)
     before = holding.known(ran.folder)
     told, notices = step(before, conditions, facts, ran)
-    _keep(ran, remembered, told, before)
+    new = _written(ran, notices)
+    drafts: notify.Drafts = {}
+    if new and told != before:
+        drafts = notify.draft(new, settings, ran.folder, world.now, holding.mark(told))
+    kept = _keep(ran, remembered, told, before)
     if notices:
         from drive_manager.ledger import NAME, Ledger
-        from manager_core import letters
 
-        ledger = Ledger(ran.folder / NAME)
+        Ledger(ran.folder / NAME).alerts(notices, world.now)
         for one in notices:
-            ledger.alert(one.rule, one.subject, one.severity.name, one.event, one.kind, one.text, world.now)
             log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
-        yield from letters.group(notices, notify.host(settings), world.now)
+    return ([], drafts) if drafts and kept else (new, {})
+
+
+def _written(ran: Ran, notices: Sequence[Notice]) -> list[Letter]:
+    if not notices:
+        return []
+    from manager_core import letters
+
+    return letters.group(notices, notify.host(ran.settings), ran.world.now)
 
 
 _LEVELS = {
@@ -171,7 +192,8 @@ def _farm(ran: Ran, book: Book) -> FarmFacts:
 
 def _keep(
     ran: Ran, remembered: rules_memory.Memory, told: Mapping[str, Alert], before: Mapping[str, Alert]
-) -> None:
+) -> bool:
+    """Keep what the rules remember and what was told; whether that could be done."""
     folder = ran.folder
     try:
         if remembered != ran.world.senses.memory:
@@ -184,6 +206,8 @@ def _keep(
             folder / holding.NAME,
             error.strerror or error,
         )
+        return False
+    return True
 
 
 def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRecord], now: datetime) -> None:
@@ -205,7 +229,8 @@ def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRe
             log.name, logging.ERROR, __file__, 0, f"A run ended by {kind}: %s", (error,),
             (type(error), error, error.__traceback__), "crashed",
         )  # fmt: skip
+        until = time.monotonic() + _TELL_S
         new += notify.error_letters([*errors, record], settings, folder, now)
         if new:
-            notify.post(new, settings, folder, now)
-        notify.flush(settings, folder, now)
+            notify.post(new, settings, folder, now, until=until)
+        notify.flush(settings, folder, now, until)

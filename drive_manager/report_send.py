@@ -56,7 +56,7 @@ def verb(args: argparse.Namespace, settings: Settings, memory: Memory, world: Wo
     return DONE if not args.send or (sent and all(one.ok for one in sent.values())) else FAILED
 
 
-def daily(settings: Settings, memory: Memory, world: World, day: date) -> bool:
+def daily(settings: Settings, memory: Memory, world: World, day: date, until: float | None = None) -> bool:
     """Send the report of the day that `report_due.due` named; whether that was done. Never raises.
 
     The day is noted before, so that whatever becomes of a report there is no second one a minute later.
@@ -70,7 +70,9 @@ def daily(settings: Settings, memory: Memory, world: World, day: date) -> bool:
         from drive_manager import report, report_page, report_sources
 
         found = report.build(report_sources.gather(settings, memory, world))
-        notify.post([report_page.letter(found)], settings, settings.files.state_folder, world.now)
+        notify.post(
+            [report_page.letter(found)], settings, settings.files.state_folder, world.now, until=until
+        )
     except Exception:
         log.exception("The daily report could not be made, by a fault of the program; please report it")
         return False

@@ -14,12 +14,13 @@ from typing import Any
 from manager_core import secrets
 from manager_core.channels.settings import Channel, Settings
 from manager_core.channels.trouble import Refused, Trouble, Unsure, Unusable
+from manager_core.entry import Entry, Spoilt, read
 from manager_core.letters import one_line
-from manager_core.outbox import Box, Entry, Spoilt
+from manager_core.outbox import Box
 
 CHANNEL_S = 10.0
 ALONE = ("daily_report",)  # events whose letters are never made one with others
-_NO_MORE_S = 3.0  # a letter is not begun with less time than this
+_NO_MORE_S = 4.0  # a letter is not begun with less time than this: its answer would be missed
 MODULES = {
     "email": "mail",
     "sms": "sms",
@@ -31,7 +32,10 @@ MODULES = {
 
 @dataclass(frozen=True)
 class Post:
-    """One go at a channel: its box, its settings, and letters that are not kept; `test`: nothing but a TEST."""
+    """One go at a channel: its box, its settings, and letters that are not kept; `test`: nothing but a TEST.
+
+    `budget_s` is how long it may take.
+    """
 
     name: str
     box: Box
@@ -39,6 +43,7 @@ class Post:
     now: datetime
     loose: tuple[Entry, ...] = ()
     test: bool = False
+    budget_s: float = CHANNEL_S
 
     @property
     def channel(self) -> Channel:
@@ -47,11 +52,11 @@ class Post:
 
 
 def deliver(one: Post) -> dict[str, object]:
-    """In the child: send what is due. Returns what came of it, for `_note`."""
+    """In the child: send what is due. Returns what came of it, for `outcome.note`."""
     secrets.learn_all(one.settings)
     done: dict[str, Any] = {"sent": 0, "refused": [], "said": [], "failed": "", "after_s": 0.0, "busy": False}
     try:
-        if not one.box.lock.take(CHANNEL_S / 2 if one.loose else 0.0):
+        if not one.box.lock.take(one.budget_s / 2 if one.loose else 0.0):
             return {**done, "busy": True}
     except OSError as error:  # a state folder that cannot be written is worth telling: it is tried without
         if not one.loose:
@@ -60,9 +65,9 @@ def deliver(one: Post) -> dict[str, object]:
     try:
         entries = _entries(one, done)
         module = _module(one.name)
-        with module.connect(one.channel, CHANNEL_S - 2.0) as session:
+        with module.connect(one.channel, one.budget_s - 2.0) as session:
             for entry in [*one.loose, *entries]:
-                if time.monotonic() - began > CHANNEL_S - _NO_MORE_S:
+                if time.monotonic() - began > one.budget_s - _NO_MORE_S:
                     break  # the rest goes in the next run
                 _send(one, session, entry, module.AT_ONCE, done)
     except Trouble as error:
@@ -99,7 +104,7 @@ def _read(one: Post, done: dict[str, Any]) -> list[Entry]:
     found, unread = [], ""
     for path in one.box.due(one.now):
         try:
-            entry = one.box.read(path)
+            entry = read(path)
         except Spoilt as error:
             path.unlink(missing_ok=True)
             done["said"] += [f"{error}, and is removed"]

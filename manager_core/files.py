@@ -118,7 +118,12 @@ def write_json(path: Path, value: object, mode: int = 0o600) -> bool:
 
     :raises OSError: when that cannot be done
     """
-    return replace(path, json.dumps(value, indent=1, sort_keys=True) + "\n", mode)
+    return replace(path, json_text(value), mode)
+
+
+def json_text(value: object) -> str:
+    """The value as `write_json` writes it."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def typed(made: T) -> T:

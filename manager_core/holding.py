@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from manager_core import alert_memory, alerts, files, letters
+from manager_core import alert_memory, alerts, files, letters, outbox
 from manager_core.alerts import Alert
 from manager_core.channels.settings import Settings
 from manager_core.words import moment
@@ -29,8 +29,40 @@ def known(state_folder: Path) -> dict[str, Alert]:
 
 
 def keep(state_folder: Path, now: Mapping[str, Alert]) -> None:
-    """Keep the alerts for the next run. Raises OSError."""
-    files.write_json(state_folder / NAME, alert_memory.as_json(now))
+    """Keep the alerts for the next run; drafts of their mark are letters then. Raises OSError."""
+    files.replace(state_folder / NAME, _text(now))
+    outbox.issue(outbox.drafts(state_folder), mark(now))
+
+
+def mark(alerts: Mapping[str, Alert]) -> str:
+    """The mark of drafts that tell what these alerts hold to be told."""
+    return _mark(_text(alerts).encode())
+
+
+def recover(state_folder: Path) -> None:
+    """See to the drafts of a run that was ended: letters if it had kept that they are told, else nothing. Never raises.
+
+    For the run that holds its lock, before it judges anew.
+    """
+    try:
+        if not (found := outbox.drafts(state_folder)):
+            return
+        path = state_folder / NAME
+        outbox.issue(found, _mark(path.read_bytes()) if path.exists() else "")
+        for left in found:
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        log.debug("Drafts in the outbox are left as they are: %s", error)
+
+
+def _text(alerts: Mapping[str, Alert]) -> str:
+    return files.json_text(alert_memory.as_json(alerts))
+
+
+def _mark(kept: bytes) -> str:
+    import hashlib  # not needed in a quiet run
+
+    return hashlib.sha256(kept).hexdigest()[:16]
 
 
 def show(state_folder: Path, settings: Settings, *, as_json: bool) -> int:

@@ -1,66 +1,95 @@
 """Telling people: letters go to each channel that wants them, and wait in the outbox while it cannot be reached.
 
 Nothing here raises, changes a run's result, or takes longer than 15 seconds, whatever is down: each channel works in
-a child of its own, for 10 seconds at most, all at once.
+a child of its own, for 10 seconds at most, all at once. `until` is when all that a run tells must be done, by
+time.monotonic(): what is not sent by then waits in the outbox for the next run.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
-from manager_core import outbox, secrets
+from manager_core import outbox, outcome, secrets
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Channel, Quiet, Settings, wants
 from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, host, set_up
 from manager_core.deliver import probe as probe_one
+from manager_core.entry import Entry, unkept
 from manager_core.letters import Letter
 from manager_core.once import Told
-from manager_core.outbox import Box, Entry
+from manager_core.outbox import Box
 from manager_core.standing import Standing
-from manager_core.words import counted, waiting
 
 log = logging.getLogger(__name__)
 
+WHOLE_S = 15.0  # for all that a run tells, the dead man's switch included
 MAKING_S = 4.0  # for making Sentry's events
+_LEAST_S, _ENDING_S = 6.0, 1.0  # a channel is not tried with less time than this; and to end what hangs
 _SAME_S = 3600.0  # the same error is reported once in this time
 ERROR = "error"  # the event of Sentry's letters; no other channel gets them
 TEST = "test"  # the event of the message marked TEST
 
-__all__ = ["Letter", "flush", "host", "post", "probe", "report", "troubles"]
+Drafts = Mapping[str, Sequence[Entry]]
+
+__all__ = ["Drafts", "Letter", "draft", "flush", "host", "post", "probe", "report", "troubles"]
 
 
-def post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime) -> dict[str, str]:
+def post(
+    letters: Sequence[Letter],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    issued: Drafts = MappingProxyType({}),
+    until: float | None = None,
+) -> dict[str, str]:
     """Send the letters to everybody who wants them, and what else is due; what fails waits in the outbox.
 
-    Returns what is wrong with each channel that was tried, empty for one that took everything. Never raises.
+    `issued` is what `draft` returned, once those are letters. Returns what is wrong with each channel that was tried,
+    empty for one that took everything. Never raises.
     """
     try:
-        return _post(letters, settings, state_folder, now)
+        return _post(letters, settings, state_folder, now, issued, until)
     except Exception:
         log.exception("Messages could not be sent, by a fault of the program; please report it")
         return {}
 
 
-def flush(settings: Settings, state_folder: Path, now: datetime) -> None:
+def draft(
+    letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime, mark: str
+) -> Drafts:
+    """Put the letters into the outbox as drafts, by channel: they are sent once they are issued. Never raises."""
+    try:
+        return {name: _put_all(name, letters, settings, state_folder, now, mark) for name in set_up(settings)}
+    except Exception:
+        log.exception("Messages could not be kept, by a fault of the program; please report it")
+        return {}
+
+
+def flush(settings: Settings, state_folder: Path, now: datetime, until: float | None = None) -> None:
     """Send what is due in the outbox; cheap when there is nothing. Never raises."""
     try:
         _tidy(settings, state_folder, now)
-        _post((), settings, state_folder, now)
+        _post((), settings, state_folder, now, until=until)
     except Exception:
         log.exception("Messages could not be sent, by a fault of the program; please report it")
 
 
 def report(
-    records: Sequence[logging.LogRecord], settings: Settings, state_folder: Path, now: datetime
+    records: Sequence[logging.LogRecord],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    until: float | None = None,
 ) -> None:
     """Report errors that were logged (see witness.Errors) to Sentry, when it is set up. Never raises."""
     if new := error_letters(records, settings, state_folder, now):
-        post(new, settings, state_folder, now)
+        post(new, settings, state_folder, now, until=until)
 
 
 def error_letters(
@@ -91,7 +120,7 @@ def _error_letters(
     made = forked.results({"sentry": partial(events, list(new.values()), settings)}, MAKING_S)["sentry"]
     if isinstance(made, Exception):
         if told.first("sentry", now):
-            log.warning("Errors cannot be reported to Sentry: %s", _words(made))
+            log.warning("Errors cannot be reported to Sentry: %s", outcome.words(made))
         return []
     told.over("sentry")
     told.note(new, now)  # not before: what could not be made is made in the next run
@@ -114,7 +143,7 @@ def probe(
     names = set_up(settings) if only is None else only
     works = {name: partial(probe_one, settings, name, timeout_s) for name in names}
     return {
-        name: _words(answer) if isinstance(answer, Exception) else str(answer)
+        name: outcome.words(answer) if isinstance(answer, Exception) else str(answer)
         for name, answer in forked.results(works, timeout_s).items()
     }
 
@@ -138,33 +167,54 @@ def quiet_until(quiet: Quiet, now: datetime) -> datetime:
     return end.astimezone()
 
 
-def _post(letters: Sequence[Letter], settings: Settings, state_folder: Path, now: datetime) -> dict[str, str]:
+def _post(
+    letters: Sequence[Letter],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    issued: Drafts = MappingProxyType({}),
+    until: float | None = None,
+) -> dict[str, str]:
+    left_s = CHANNEL_S if until is None else until - _ENDING_S - time.monotonic()
+    budget_s = max(_LEAST_S, min(CHANNEL_S, left_s))
     posts = []
     for name in set_up(settings):
         box = Box(state_folder, name)
-        mine = [letter for letter in letters if _for(settings, name, letter)]
-        entries = [_put(box, letter, channel_of(settings, name), now) for letter in mine]
+        entries = [*issued.get(name, ()), *_put_all(name, letters, settings, state_folder, now)]
         loose = tuple(entry for entry in entries if entry.path is None)
-        urgent = any(one.severity >= Severity.CRITICAL for one in mine)
-        due = bool(box.due(now))
+        urgent = any(entry.letter.severity >= Severity.CRITICAL for entry in entries)
+        due = left_s >= _LEAST_S and bool(box.due(now))
         if loose or (due and (urgent or not box.tries.resting(now))):
             test = not due and all(entry.letter.event == TEST for entry in loose)
-            posts.append(Post(name, box, settings, now, loose, test))
+            posts.append(Post(name, box, settings, now, loose, test, budget_s))
     if not posts:
         return {}
     from manager_core import forked
 
     works = {one.name: partial(deliver, one) for one in posts}
-    answers = forked.results(works, CHANNEL_S)
-    return {one.name: _note(one, answers[one.name]) for one in posts}
+    answers = forked.results(works, budget_s)
+    return {one.name: outcome.note(one, answers[one.name]) for one in posts}
 
 
-def _put(box: Box, letter: Letter, channel: Channel, now: datetime) -> Entry:
+def _put_all(
+    name: str,
+    letters: Sequence[Letter],
+    settings: Settings,
+    state_folder: Path,
+    now: datetime,
+    mark: str = "",
+) -> list[Entry]:
+    """Put those letters into a channel's outbox that it is to have."""
+    box, channel = Box(state_folder, name), channel_of(settings, name)
+    return [_put(box, letter, channel, now, mark) for letter in letters if _for(settings, name, letter)]
+
+
+def _put(box: Box, letter: Letter, channel: Channel, now: datetime, mark: str) -> Entry:
     if letter.event == TEST:  # a test is of now: none is kept, to come late beside the next one
-        return outbox.unkept(letter, channel.recipients, now)
+        return unkept(letter, channel.recipients, now)
     quiet = getattr(channel, "quiet_hours", (0, 0))
     at_once = letter.severity >= Severity.CRITICAL
-    return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now))
+    return box.put(letter, channel.recipients, now, now if at_once else quiet_until(quiet, now), mark)
 
 
 def _for(settings: Settings, name: str, letter: Letter) -> bool:
@@ -172,44 +222,6 @@ def _for(settings: Settings, name: str, letter: Letter) -> bool:
     if name == "sentry" or letter.event == ERROR:
         return name == "sentry" and letter.event == ERROR
     return wants(getattr(channel_of(settings, name), "events", ()), letter.event)
-
-
-def _note(one: Post, answer: object) -> str:
-    """Say and keep what came of a go at a channel: one WARNING when it begins to fail, one line when it is over."""
-    if isinstance(answer, Exception):
-        answer = {"failed": _words(answer)}
-    done: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
-    if done.get("busy"):
-        log.debug("[%s] another run is sending", one.name)
-        return "another run is sending just now"
-    for text in done.get("said", ()):
-        log.warning("[%s] %s", one.name, text)
-    refused: dict[tuple[str, str], list[str]] = {}
-    for subject, who, why in done.get("refused", ()):
-        refused.setdefault((subject, why), []).append(who)
-    for (subject, why), who_all in refused.items():
-        who = " ".join(who_all)
-        again = "" if one.test else "; it is tried again"
-        log.warning("[%s] does not take a message for %s: %s (%s)%s", one.name, who, why, subject, again)
-    if done.get("failed"):
-        why = str(done["failed"])
-        return why if one.test else _note_failure(one, why, float(done.get("after_s", 0.0)))
-    before = one.box.tries.status()
-    if before.tries:
-        minutes = round(max(0.0, one.now.timestamp() - before.since) / 60)
-        log.info("[%s] works again after %s", one.name, counted(minutes, "minute"))
-        one.box.tries.works()
-    if done.get("sent"):
-        log.info("[%s] messages sent: %d", one.name, done["sent"])
-    return "; ".join(f"{' '.join(who)}: {why}" for (_subject, why), who in refused.items())
-
-
-def _note_failure(one: Post, why: str, after_s: float) -> str:
-    status = one.box.tries.failed(why, after_s, one.now)
-    again = counted(round((status.next_try - one.now.timestamp()) / 60), "minute")
-    level = logging.WARNING if status.tries == 1 else logging.DEBUG
-    log.log(level, "[%s] %s; %s, tried again in %s", one.name, why, waiting(one.box.waiting()), again)
-    return why
 
 
 def _tidy(settings: Settings, state_folder: Path, now: datetime) -> None:
@@ -225,7 +237,3 @@ def _tidy(settings: Settings, state_folder: Path, now: datetime) -> None:
     for line in secrets.exposed(settings, settings.source):
         if told.first(line, now):
             log.warning("%s", line)
-
-
-def _words(error: Exception) -> str:
-    return secrets.redact(str(error))

@@ -2,22 +2,23 @@
 
 A letter is written here before it is first tried, so that no crash loses it; a recipient is struck off as soon as the
 letter was taken for them. Who sends for a channel holds that channel's lock, so that nothing is sent twice.
+
+A draft is a letter that is not sent yet, since it is not kept yet that it was told. It bears a mark of what is about to
+be kept, by which a later run knows what a run had come to that was ended in between.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from manager_core import files, folders, letters
-from manager_core.errors import ManagerError
+from manager_core import files, folders
+from manager_core.entry import Entry, Spoilt, read, sent_from, text_of, unkept, written_at
 from manager_core.letters import Letter
 from manager_core.locks import Lock
 from manager_core.standing import Standing, Tries
@@ -26,40 +27,6 @@ log = logging.getLogger(__name__)
 
 LIMIT = 300  # letters for each channel; beyond that the oldest go
 _REFUSED_S = 3600.0  # a letter that was refused is tried again after this long
-_STAMP = "%Y%m%dT%H%M%S"
-
-
-class Spoilt(ManagerError):
-    """Raised when a file in the outbox is no letter."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A letter for some recipients of a channel. `path` is None when it could not be kept.
-
-    `parts`: the ids of the letters that it was made of. `not_before`: when it could be sent first, in epoch seconds.
-    `unsure`: whom it was handed over for once, and may have reached.
-    """
-
-    id: str
-    created: datetime
-    letter: Letter
-    recipients: tuple[str, ...]
-    refused: int = 0
-    path: Path | None = None
-    parts: tuple[str, ...] = ()
-    not_before: float = 0.0
-    unsure: tuple[str, ...] = ()
-
-    @property
-    def held(self) -> bool:
-        """Whether it was kept back when it was written: for the end of the quiet hours."""
-        return (
-            self.path is not None
-            and not self.refused
-            and not self.unsure
-            and _not_before(self.path) > self.created.timestamp()
-        )
 
 
 class Box:
@@ -71,14 +38,19 @@ class Box:
         self.tries = Tries(state_folder / "outbox" / f"{channel}.json")
         self.lock = Lock(state_folder / "outbox" / f"{channel}.lock")
 
-    def put(self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime) -> Entry:
-        """Keep a letter. It is still sent once when it cannot be kept: a full disk is worth telling, too."""
+    def put(
+        self, letter: Letter, recipients: Sequence[str], now: datetime, not_before: datetime, mark: str = ""
+    ) -> Entry:
+        """Keep a letter, as a draft of this mark if there is one.
+
+        It is still sent once when it cannot be kept: a full disk is worth telling, too.
+        """
         first = max(0, int(not_before.timestamp()))
         made = replace(unkept(letter, recipients, now), not_before=float(first))
-        path = self.folder / f"{first:011d}-{made.id}.json"
+        path = self.folder / f"{_draft(mark) if mark else ''}{first:011d}-{made.id}.json"
         try:
             folders.make_private(self.folder)
-            files.replace(path, _text(made))
+            files.replace(path, text_of(made))
         except OSError as error:
             log.warning("%s: a message cannot be kept, so it is tried just once: %s", self.folder, error)
             return made
@@ -89,7 +61,7 @@ class Box:
     def due(self, now: datetime) -> list[Path]:
         """The letters to be sent now, the oldest first."""
         stamp = now.timestamp()
-        return [path for path in self._all() if not stamp < _not_before(path) <= stamp + 86400.0]
+        return [path for path in self._all() if not stamp < sent_from(path) <= stamp + 86400.0]
 
     def waiting(self) -> int:
         """How many letters there are."""
@@ -99,29 +71,8 @@ class Box:
         """How the channel does and what waits for it."""
         letters_left = self._all()
         return Standing(
-            self.tries.status(), len(letters_left), min(map(_not_before, letters_left), default=0.0)
+            self.tries.status(), len(letters_left), min(map(sent_from, letters_left), default=0.0)
         )
-
-    def read(self, path: Path) -> Entry | None:
-        """The letter in this file; None when there is no such file any more.
-
-        :raises OSError: when it cannot be read, which says nothing against the letter
-        :raises Spoilt: when it is no letter
-        """
-        try:
-            value = json.loads(path.read_bytes())
-            created = datetime.fromisoformat(value["created"])
-            recipients = tuple(map(str, value["recipients"]))
-            refused = int(value["refused"])
-            letter = letters.from_json(value["letter"])
-            parts = tuple(map(str, value.get("parts", ())))
-            first = float(value.get("not_before", 0.0))
-            unsure = tuple(map(str, value.get("unsure", ())))
-            return Entry(str(value["id"]), created, letter, recipients, refused, path, parts, first, unsure)
-        except FileNotFoundError:
-            return None
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-            raise Spoilt(f"{path}: is no message") from None
 
     def join(self, parts: Sequence[Entry], letter: Letter) -> Entry:
         """Keep one letter in the place of several, under this channel's lock; `joined` then removes those.
@@ -135,7 +86,7 @@ class Box:
         parted = tuple(one.id for one in parts)
         made = replace(made, path=path, parts=parted, not_before=first.not_before)
         try:
-            files.replace(path, _text(made))
+            files.replace(path, text_of(made))
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -168,7 +119,7 @@ class Box:
             return
         times = entry.refused + bool(refused)
         after = replace(entry, recipients=left, refused=times, unsure=(*entry.unsure, *unsure))
-        files.replace(entry.path, _text(after))
+        files.replace(entry.path, text_of(after))
         if refused and not open_ones:
             later = int(now.timestamp() + _REFUSED_S)
             entry.path.rename(entry.path.with_name(f"{later:011d}-{entry.id}.json"))
@@ -176,7 +127,7 @@ class Box:
     def age_out(self, now: datetime, oldest: timedelta) -> None:
         """Give up the letters that could be sent for too long, and were tried, with a WARNING."""
         for path in self._all():
-            created = _created(path)
+            created = written_at(path)
             if created is None or (now - created > oldest and self._was_tried(path, now - oldest)):
                 self._give_up(path, f"it could not be sent in {oldest.total_seconds() / 86400:g} days")
 
@@ -197,7 +148,7 @@ class Box:
     def _was_tried(self, path: Path, before: datetime) -> bool:
         """Whether this letter could be sent before that moment, and it or its channel was tried since it could."""
         try:
-            entry = self.read(path)
+            entry = read(path)
         except OSError:
             return False
         except Spoilt:
@@ -210,7 +161,7 @@ class Box:
     def _give_up(self, path: Path, why: str) -> None:
         subject = ""
         with contextlib.suppress(OSError, Spoilt):
-            entry = self.read(path)
+            entry = read(path)
             subject = f": {entry.letter.subject}" if entry else ""
         try:
             path.unlink()
@@ -219,12 +170,23 @@ class Box:
         log.warning("A message by %s is given up, %s%s", self.channel, why, subject)
 
 
-def unkept(letter: Letter, recipients: Sequence[str], now: datetime) -> Entry:
-    """A letter that is not kept in the box: it is tried just once."""
-    created = now.astimezone(timezone.utc)
-    # The middle part keeps the order of letters of the same moment.
-    name = f"{created:{_STAMP}}-{time.monotonic_ns():016x}-{os.urandom(6).hex()}"
-    return Entry(name, created, letter, tuple(recipients))
+def drafts(state_folder: Path) -> list[Path]:
+    """The drafts of all channels."""
+    folders_of_all = [state_folder / "outbox" / name for name in channels(state_folder)]
+    return [
+        path for folder in folders_of_all for path in folder.iterdir() if path.match(f"{_draft('*')}*.json")
+    ]
+
+
+def issue(paths: Iterable[Path], mark: str) -> None:
+    """Drafts of this mark are letters from now on. Raises OSError."""
+    for path in paths:
+        if path.name.startswith(_draft(mark)):
+            path.rename(path.with_name(path.name.removeprefix(_draft(mark))))
+
+
+def _draft(mark: str) -> str:
+    return f".draft-{mark}."
 
 
 def channels(state_folder: Path) -> Iterator[str]:
@@ -234,30 +196,3 @@ def channels(state_folder: Path) -> Iterator[str]:
             yield from sorted(one.name for one in found if one.is_dir(follow_symlinks=False))
     except OSError:
         return
-
-
-def _not_before(path: Path) -> float:
-    stamp = path.name.partition("-")[0]
-    return float(stamp) if stamp.isdigit() else 0.0
-
-
-def _created(path: Path) -> datetime | None:
-    try:
-        return datetime.strptime(path.name.partition("-")[2][:15], _STAMP).replace(tzinfo=timezone.utc)
-    except ValueError:
-        return None
-
-
-def _text(entry: Entry) -> str:
-    return json.dumps(
-        {
-            "id": entry.id,
-            "created": entry.created.isoformat(),
-            "recipients": entry.recipients,
-            "refused": entry.refused,
-            "parts": entry.parts,
-            "not_before": entry.not_before,
-            "unsure": entry.unsure,
-            "letter": letters.as_json(entry.letter),
-        }
-    )

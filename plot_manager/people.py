@@ -72,16 +72,18 @@ class People:
             self._pinged_at = time.monotonic()
 
     def _meanwhile(self) -> None:
-        self._tell(None)
-        notify.flush(self.settings, self._folder, _now())
+        until = time.monotonic() + notify.WHOLE_S
+        self._tell(None, until)
+        notify.flush(self.settings, self._folder, _now(), until)
 
     def _follow(self, code: int, fault: str) -> None:
+        until = time.monotonic() + notify.WHOLE_S
         self._ping.finish(code, self._text())  # beside the messages
-        self._tell(fault)
-        notify.flush(self.settings, self._folder, _now())
+        self._tell(fault, until)
+        notify.flush(self.settings, self._folder, _now(), until)
         self._ping.wait()
 
-    def _tell(self, fault: str | None) -> None:
+    def _tell(self, fault: str | None, until: float) -> None:
         """Judge, keep, and post what is new. `fault` is what ended the run; None while it goes on."""
         settings, host = self.settings, notify.host(self.settings)
         memory = recall.read(self._folder)
@@ -91,10 +93,11 @@ class People:
         if fault is None:
             unknown.append(f"{_RUN_FAILED}/{host}")
         errors, self._errors.records = self._errors.records, []
+        holding.recover(self._folder)
         if recall.keep(self._folder, memory, after):
-            _step(settings, conditions, unknown, errors)
+            _step(settings, conditions, unknown, until, errors)
         else:
-            notify.report(errors, settings, self._folder, _now())
+            notify.report(errors, settings, self._folder, _now(), until)
 
     def _text(self) -> str:
         return secrets.redact(self._tail.text()) if self._tail is not None else ""
@@ -122,11 +125,12 @@ class People:
 def blocked(settings: Settings, why: str) -> None:
     """Send what is due, and tell of a run that is under way and does nothing (`why`; empty: it does). Never raises."""
     try:
+        until = time.monotonic() + notify.WHOLE_S
         if why:
             host = notify.host(settings)
             held = Condition(_LOCK_HELD, host, Severity.WARNING, "run_failed", why)
-            _step(settings, [held], None)
-        notify.flush(settings, settings.files.state_folder, _now())
+            _step(settings, [held], None, until)
+        notify.flush(settings, settings.files.state_folder, _now(), until)
     except Exception:
         log.exception("Nobody could be told of this run, by a fault of the program; please report it")
 
@@ -192,9 +196,12 @@ def _step(
     settings: Settings,
     conditions: Sequence[Condition],
     unknown: Collection[str] | None,
+    until: float,
     errors: Sequence[logging.LogRecord] = (),
 ) -> None:
-    """Hold what holds against what was told, keep it, then post what is new. `unknown`: None for all the rest.
+    """Hold what holds against what was told; put what is new into the outbox, keep that it is told, then send it.
+
+    `unknown`: None for all the rest.
 
     `errors` are for Sentry; they go in the same round, so that no run waits for one service after the other.
     """
@@ -202,14 +209,17 @@ def _step(
     before = holding.known(folder)
     remind = timedelta(hours=settings.alerts.remind_hours)
     after, notices = alerts.step(before, conditions, now, before if unknown is None else unknown, remind)
-    if after != before and not _kept(folder, after):
-        return
+    new = letters.group(notices, notify.host(settings), now) if notices else []
+    drafts: notify.Drafts = {}
+    if after != before:
+        drafts = notify.draft(new, settings, folder, now, holding.mark(after)) if new else {}
+        if not _kept(folder, after):
+            return
     for notice in notices:
         log.log(_LEVELS.get(notice.kind, logging.INFO), "Alert %s: %s", notice.kind, notice.text)
-    new = letters.group(notices, notify.host(settings), now) if notices else []
-    new += notify.error_letters(errors, settings, folder, now)
-    if new:
-        notify.post(new, settings, folder, now)
+    faults = notify.error_letters(errors, settings, folder, now)
+    if drafts or faults:
+        notify.post(faults, settings, folder, now, drafts, until)
 
 
 def _kept(folder: Path, told_now: Mapping[str, Alert]) -> bool:

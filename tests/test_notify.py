@@ -389,13 +389,15 @@ def test_a_letter_that_cannot_be_read_just_now_is_left_and_goes_out_later(house,
     assert (house.waiting("email"), len(mail.mails)) == (0, 1)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": 1, "letter": 2}', "[" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"id": 1, "letter": 2}', "[" * 9999, '{LETTER, "refused": 1e999}']
+)
 def test_what_is_no_letter_is_removed_with_a_warning(house, mail, text):
     mail.stop()
     house.use(mail.ini()).post(letter(), letter(subject="nas01: another"))
     mail.start()
     path, _other = outbox.Box(house.state, "email")._all()
-    path.write_text(text)
+    path.write_text(text.replace("LETTER", path.read_text()[1:-1]))
     house.flush(LATER)
     assert (house.waiting("email"), titles(mail)) == (0, ["nas01: another"])
     assert house.warnings()[1:] == [f"[email] {path}: is no message, and is removed"]

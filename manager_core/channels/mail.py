@@ -20,8 +20,8 @@ from manager_core import __version__
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Email
 from manager_core.channels.trouble import Refused, Trouble, Unsure, making
+from manager_core.entry import Entry
 from manager_core.letters import Letter, one_line
-from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from requests import RequestException
 from manager_core.channels.settings import ALL, Pushbullet
 from manager_core.channels.trouble import Refused, Trouble, network, seconds
 from manager_core.channels.web import Careful
+from manager_core.entry import Entry
 from manager_core.letters import one_line
-from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable
 
 AT_ONCE = False

@@ -26,7 +26,7 @@ from sentry_sdk.utils import BadDsn, Dsn
 from manager_core import __version__
 from manager_core.channels.settings import Sentry
 from manager_core.channels.trouble import Refused, Trouble, making, network, reach, seconds
-from manager_core.outbox import Entry
+from manager_core.entry import Entry
 from manager_core.secrets import SecretUnreadable, learn_all, redact
 
 AT_ONCE = False

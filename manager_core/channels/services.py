@@ -12,8 +12,8 @@ import apprise
 from manager_core.alerts import Severity
 from manager_core.channels.settings import Apprise
 from manager_core.channels.trouble import Trouble
+from manager_core.entry import Entry
 from manager_core.letters import one_line
-from manager_core.outbox import Entry
 from manager_core.secrets import SecretUnreadable, learn_url, redact
 
 AT_ONCE = False

@@ -16,7 +16,7 @@ from manager_core import letters
 from manager_core.channels.settings import Sms
 from manager_core.channels.trouble import Refused, Trouble, network, seconds
 from manager_core.channels.web import Careful
-from manager_core.outbox import Entry
+from manager_core.entry import Entry
 from manager_core.secrets import SecretUnreadable, learn
 from manager_core.short import short
 
