@@ -105,7 +105,7 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> d
     return {
         key: each
         for key, each in known.items()
-        if each.gone_since and not each.replaced and marks.find(offline or {}, each.mount, each.uuid) is None
+        if each.gone_since and not each.replaced and _taken(each, offline) is None
     }
 
 
@@ -270,8 +270,14 @@ def _remembered(old: Known, around: Surroundings) -> bool:
     return (around.now - datetime.fromisoformat(old.gone_since)).days < FORGOTTEN_DAYS
 
 
+def _taken(known: Known, offline: Mapping[str, Mark] | None) -> Mark | None:
+    """The mark of a drive that a person took offline; one that a failed write left behind excuses no loss."""
+    mark = marks.find(offline or {}, known.mount, known.uuid)
+    return None if mark is None or mark.failed else mark
+
+
 def _lost(key: str, gone: Known, around: Surroundings) -> Event:
-    mark = marks.find(around.offline or {}, gone.mount, gone.uuid)
+    mark = _taken(gone, around.offline)
     name = f" ({name_of(gone)})" if gone.identity.key else ""
     plots = f"{counted(gone.plots, 'plot')} with it" if gone.plots else ""
     if mark is not None:

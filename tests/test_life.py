@@ -177,6 +177,14 @@ def test_a_drive_taken_offline_may_go_without_a_warning() -> None:
     assert sorted(life.missing(known, None)) == ["S1", "S2"]
 
 
+def test_a_drive_whose_write_failed_and_that_then_goes_is_missing() -> None:
+    mark = {"u1": Mark("/mnt/a", "u1", "a write failed: Input/output error", "today", failed=True)}
+    known, ((event,),) = live("a=S1/u1", "", offline=mark)
+    assert list(life.missing(known, mark)) == ["S1"]
+    assert life.pulled(known, mark) == {}
+    assert (event.level, event.text.split(":")[0]) == (logging.WARNING, "Drive /mnt/a (serial S1) is gone")
+
+
 def test_a_replaced_drive_is_not_missing_and_one_day_forgotten() -> None:
     known, _ = live("a=S1/u1", "a=S2/u2")
     assert sorted(known) == ["S1", "S2"]
