@@ -180,11 +180,19 @@ def _plausible(degrees: int) -> int | None:
 
 
 def _assessment(device: Any, sheet: Mapping[str, str], status: int) -> str:
-    """PASS, WARN (an attribute failed in the past), FAIL or ""."""
-    said = _first(sheet, ("SMART overall-health self-assessment test result", "SMART Health Status"))
-    if status & FAILING or (said and not said.startswith(("PASSED", "OK"))):
+    """PASS, WARN (an attribute failed in the past), FAIL or "".
+
+    UNKNOWN! means that smartctl could not ask (a bridge, a command that failed); pySMART takes it for FAIL.
+    """
+    said, of_scsi = (
+        sheet.get("SMART overall-health self-assessment test result", ""),
+        sheet.get("SMART Health Status"),
+    )
+    if status & FAILING or said.startswith("FAILED") or (of_scsi and not of_scsi.startswith("OK")):
         return "FAIL"
-    return getattr(device, "assessment", None) or ("PASS" if said else "")
+    if said and not said.startswith("PASSED"):
+        return ""
+    return getattr(device, "assessment", None) or ("PASS" if said or of_scsi else "")
 
 
 def _power_on_hours(attributes: Mapping[int, int], diagnostics: Any, nvme: Any) -> int | None:

@@ -126,6 +126,26 @@ def test_the_exit_status_tells_of_a_failing_drive_that_passed(rack):
     assert read_one(rack, Disk("sda")).assessment == "FAIL"
 
 
+@pytest.mark.parametrize(
+    ("interface", "kind", "passed", "said", "status", "assessment"),
+    [
+        ("ata", "sat:ata_healthy", "result: PASSED", "result: UNKNOWN!", 4, ""),
+        ("ata", "sat:ata_healthy", "result: PASSED", "result: UNKNOWN!", 8, "FAIL"),
+        ("ata", "sat:ata_healthy", "result: PASSED", "result: FAILED!", 0, "FAIL"),
+        ("nvme", "nvme:nvme", "result: FAILED!", "result: UNKNOWN!", 0, ""),
+        ("scsi", "scsi:sas", "Status: OK", "Status: FAILURE PREDICTION THRESHOLD EXCEEDED", 0, "FAIL"),
+    ],
+)
+def test_only_a_drive_that_says_so_fails(rack, interface, kind, passed, said, status, assessment):
+    """smartctl says UNKNOWN! where it could not ask; that is no reason to replace a drive."""
+    name = "nvme0n1" if interface == "nvme" else "sda"
+    rack.add(name, kind, status)
+    path = rack.folder / name / kind.partition(":")[0]
+    assert passed in path.read_text()
+    path.write_text(path.read_text().replace(passed, said))
+    assert read_one(rack, Disk(name, interface)).assessment == assessment
+
+
 def test_seagates_packed_counters_are_unpacked_whole_or_printed_as_three(rack):
     rack.add("sda", "sat:ata_seagate")
     rack.add("sdb", "sat:ata_usb")
