@@ -88,7 +88,7 @@ def _ask(disk: Disk, tool: str, limits: HealthLimits, earlier: Health | None) ->
         health = smart_reading.of(disk, device, calls.telling, at, earlier)
         if health.state != smart_facts.UNSUPPORTED and not smart_reading.is_sleep_uncertain(calls.telling):
             break
-    return replace(health, left_behind=calls.left_behind)
+    return replace(smart_facts.completed(disk, health, earlier), left_behind=calls.left_behind)
 
 
 def _ways(disk: Disk, calls: _Calls) -> Iterator[tuple[str | None, tuple[str, ...]]]:

@@ -17,7 +17,7 @@ from drive_manager.words import counted
 from manager_core.alerts import Condition, Severity
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
-_UNREADABLE = (smart_facts.DEAD, smart_facts.TIMEOUT)
+_UNREADABLE = (smart_facts.DEAD, smart_facts.TIMEOUT, smart_facts.PARTIAL)
 
 
 Judge = Callable[[int, Samples, float, HealthLimits], Severity | None]

@@ -15,11 +15,13 @@ from typing import Any
 from drive_manager.smart_facts import (
     ASLEEP,
     BAD_COMMAND,
+    COMMAND_FAILED,
     DEAD,
     FAILING,
     NO_PERMISSION,
     NOT_OPENED,
     OK,
+    PARTIAL,
     TIMEOUT,
     UNSUPPORTED,
     Answer,
@@ -48,11 +50,9 @@ def of(disk: Disk, device: Any, answer: Answer, at: str, earlier: Health | None 
     sheet = _sheet(answer.lines)
     if state not in (OK, UNSUPPORTED):
         return replace(unread(disk, state, text, at, earlier), exit_bits=answer.exit or 0)
-    if device is None and state == OK:
-        text = "pySMART cannot read all that smartctl says of it"
     attributes = _attributes(device)
     diagnostics, nvme = getattr(device, "diagnostics", None), getattr(device, "if_attributes", None)
-    return Health(
+    health = Health(
         serial=_first(sheet, SERIAL_KEYS) or disk.serial,
         model=_model(sheet) or disk.model,
         interface=disk.interface,
@@ -73,6 +73,9 @@ def of(disk: Disk, device: Any, answer: Answer, at: str, earlier: Health | None 
         read_at=at,
         facts_at=at,
     )
+    if state == OK and not health.counts and (why := _why_in_part(device, answer)):
+        return replace(health, state=PARTIAL, text=why)
+    return health
 
 
 def is_sleep_uncertain(answer: Answer) -> bool:
@@ -101,6 +104,14 @@ def _state(answer: Answer) -> tuple[str, str]:
         off = "SMART Disabled" in text
         return UNSUPPORTED, "SMART is off; smartctl -s on turns it on" if off else "it has no SMART"
     return OK, ""
+
+
+def _why_in_part(device: Any, answer: Answer) -> str:
+    """Why there are no counters, where there might be some; "" for a disk that has none."""
+    if device is None:
+        return "pySMART cannot read all that smartctl says of it"
+    failed = (answer.exit or 0) & COMMAND_FAILED and not _UNSUPPORTED.search(answer.text)
+    return f"it tells only a part: {_complaint(answer)}" if failed else ""
 
 
 def _complaint(answer: Answer) -> str:

@@ -218,6 +218,46 @@ def test_a_drive_asleep_is_not_woken_and_keeps_what_it_told(rack):
     assert (nameless.state, nameless.attributes, nameless.facts_at) == ("asleep", {}, "")
 
 
+def first_half(text: str) -> str:
+    """The information section alone, as of a drive whose next command failed."""
+    return text.partition("=== START OF READ SMART DATA SECTION ===")[0]
+
+
+@pytest.mark.parametrize(
+    ("cut", "status", "words"),
+    [
+        (
+            lambda text: first_half(text) + "Read SMART Data failed: Input/output error\n",
+            4,
+            "Read SMART Data failed",
+        ),
+        (lambda text: text + "recommended polling time: (n/a) minutes.\n", 0, "pySMART cannot read"),
+        (lambda text: "Read Device Identity failed: empty IDENTIFY data\n", 2, "empty IDENTIFY"),
+        (
+            lambda text: first_half(text) + "Unavailable - device lacks SMART capability.\n",
+            4,
+            "no SMART",
+        ),
+    ],
+    ids=["a command failed", "pySMART gave up", "no identity", "lacks SMART this time"],
+)
+def test_a_reading_that_failed_in_part_unsays_nothing(rack, cut, status, words):
+    rack.add("sda", "sat:ata_seagate")
+    disk = Disk("sda", serial="ZL2A77XQ")
+    before = read_one(rack, disk)
+    whole = (rack.folder / "sda/sat").read_text()
+    (rack.folder / "sda/sat").write_text(cut(whole))
+    (rack.folder / "sda/sat.exit").write_text(str(status))
+    found = read_one(rack, disk, replace(before, facts_at="earlier"))
+    assert (found.state, found.attributes, found.facts_at) == ("partial", before.attributes, "earlier")
+    assert (found.assessment, found.serial, found.exit_bits) == ("PASS", "ZL2A77XQ", status)
+    assert words in found.text
+    assert read_one(rack, disk, found).attributes == before.attributes  # nor does the next one
+    (rack.folder / "sda/sat").write_text(whole)
+    (rack.folder / "sda/sat.exit").write_text("0")
+    assert read_one(rack, disk, found).state == "ok"
+
+
 def test_a_dead_drive_is_told_from_one_asleep_and_one_without_smart(rack):
     rack.add("sdb", "")
     found = health.read([Disk("sda", serial="A"), Disk("sdb", "usb", serial="B")], rack.limits())

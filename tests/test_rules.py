@@ -207,11 +207,12 @@ def test_a_drive_much_warmer_than_most_of_its_enclosure(watch, mounts, degrees, 
     assert [(each.rule, each.polls, each.severity) for each in found] == [("warmer", 3, WARNING)] * warmer
 
 
-def test_a_drive_is_unreadable_after_three_readings_not_minutes(watch):
+@pytest.mark.parametrize("state", ["timeout", "partial"])
+def test_a_drive_is_unreadable_after_three_readings_not_minutes(watch, state):
     for reading in range(3):
         for minute in range(5):
             hours = reading / 2 + minute / 60
-            health = smart(reading / 2, state="timeout", facts_at="", text="it hangs")
+            health = smart(reading / 2, state=state, facts_at="", text="it hangs")
             found = watch.all(drive(health=health), hours=hours)
             assert bool(found) == (reading == 2)
     assert "3 times in a row: it hangs" in found[0].text
