@@ -232,7 +232,7 @@ def first_half(text: str) -> str:
             "Read SMART Data failed",
         ),
         (lambda text: text + "recommended polling time: (n/a) minutes.\n", 0, "pySMART cannot read"),
-        (lambda text: "Read Device Identity failed: empty IDENTIFY data\n", 2, "empty IDENTIFY"),
+        (lambda _: "Read Device Identity failed: empty IDENTIFY data\n", 2, "empty IDENTIFY"),
         (
             lambda text: first_half(text) + "Unavailable - device lacks SMART capability.\n",
             4,

@@ -14,9 +14,10 @@ from drive_manager import life, state
 from drive_manager.ages import Wait
 from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
-from drive_manager.life import Event, Seen, Surroundings
+from drive_manager.life import Event, Surroundings
 from drive_manager.look import Hung
 from drive_manager.marks import Mark
+from drive_manager.recognise import Seen
 from drive_manager.settings import Drives
 from drive_manager.state import Known, Memory
 from drive_manager.tick import World, decide
