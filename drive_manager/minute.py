@@ -9,7 +9,19 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import ages, bookkeeping, identity, marks, people, script, senses, state, sweep, tick
+from drive_manager import (
+    ages,
+    bookkeeping,
+    disks,
+    identity,
+    marks,
+    people,
+    script,
+    senses,
+    state,
+    sweep,
+    tick,
+)
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
@@ -82,6 +94,7 @@ def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, See
     offline, fault = _marks(settings.files.state_folder)
     now = _now()
     known = identity.known([(drive, drive.uuid) for drive in seen.drives], state.identities(memory))
+    known = disks.told_apart(known, (each.identity for each in memory.drives.values()))
     identities = {drive.mount: each for drive, each in zip(seen.drives, known, strict=True)}
     sensed = senses.sense(settings, seen.drives, identities, offline, memory.sensors)
     world = tick.World(

@@ -11,7 +11,7 @@ from drive_manager.health_cache import Reading
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import HANGS, Hung
 from drive_manager.marks import Mark
-from drive_manager.rules_facts import DriveFacts
+from drive_manager.rules_facts import DriveFacts, subject
 from drive_manager.settings import Settings
 from drive_manager.state import Known
 
@@ -69,7 +69,7 @@ def facts_of(
         mark = marks.find(offline or {}, drive.mount, drive.uuid)
         problem = f"{mark.why}; see `drive_manager online`" if mark and mark.failed else drive.problem
         own = DriveFacts(
-            identity.serial or drive.uuid or drive.mount,
+            subject(identity, drive.uuid, drive.mount),
             drive.mount,
             identity.serial,
             rotational=identity.rotational,
@@ -91,7 +91,7 @@ def facts_of(
 def _member(drive: DriveFacts, disk: Identity) -> DriveFacts:
     """One disk of several: what is told of the drive itself is told once, by the drive's own facts."""
     return DriveFacts(
-        disk.serial or disk.disk, drive.mount, disk.serial, rotational=disk.rotational, offline=drive.offline
+        smart_facts.key(disk), drive.mount, disk.serial, rotational=disk.rotational, offline=drive.offline
     )
 
 
@@ -100,4 +100,5 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> I
     for each in life.missing(known, offline).values():
         serial = each.identity.serial
         about = life.described(each)
-        yield DriveFacts(serial or each.uuid or each.mount, each.mount, serial, missing=True, about=about)
+        named = subject(each.identity, each.uuid, each.mount)
+        yield DriveFacts(named, each.mount, serial, missing=True, about=about)

@@ -31,6 +31,7 @@ class Disk:
     interface: str = "ata"
     serial: str = ""
     model: str = ""
+    bay: bool = False
 
 
 class Rack:
@@ -401,6 +402,16 @@ def test_disks_that_hold_several_mounts_are_asked_once(rack):
     rack.add("sda", "sat:ata_healthy")
     assert list(health.read([Disk("sda", serial="S"), Disk("sda", serial="S")], rack.limits())) == ["S"]
     assert len(rack.calls("sda")) == 1
+
+
+def test_the_bays_of_an_enclosure_that_show_one_serial_are_each_asked(rack):
+    rack.add("sda", "sat:ata_seagate")
+    rack.add("sdb", "sat:ata_healthy")
+    disks = [Disk("sda", "usb", "BRIDGE", bay=True), Disk("sdb", "usb", "BRIDGE", bay=True)]
+    found = health.read(disks, rack.limits())
+    assert [each.attributes[197] for each in found.values()] == [24, 0]
+    (rack.folder / "sdb/standby").touch()  # after a boot sdb may be the other one: what it told is not kept
+    assert list(health.read(disks, rack.limits(), found).values())[1].attributes == {}
 
 
 def test_nothing_to_read(rack):
