@@ -58,8 +58,13 @@ class Identity:
 
     @property
     def disks(self) -> tuple[Identity, ...]:
-        """The disks to ask for their health: the members, or this one."""
-        return self.members or ((self,) if self.disk else ())
+        """The disks to ask for their health: the members, or this one; none that are gone."""
+        return tuple(each for each in self.members or (self,) if each.disk)
+
+    @property
+    def gone(self) -> Identity:
+        """The same when it has fallen off the bus: the kernel may call another disk by its name."""
+        return replace(self, disk="", members=tuple(each.gone for each in self.members))
 
     @property
     def settled(self) -> bool:

@@ -128,9 +128,10 @@ def _noted(each: Seen, was: Known | None) -> Known:
     drive, identity = each.drive, each.identity
     if was is not None:
         identity = identity if identity.key or identity.disks else was.identity
-    plots, uuid, total = drive.plots, drive.uuid, drive.total or (was.total if was is not None else 0)
-    if drive.problem and not drive.total and was is not None:
-        plots, uuid = was.plots, drive.uuid or was.uuid
+    plots, uuid, total = drive.plots, drive.uuid, drive.total
+    if was is not None:
+        uuid, total = uuid or was.uuid, total or was.total
+        plots = was.plots if drive.problem and not drive.total else plots
     return Known(
         uuid,
         plots,

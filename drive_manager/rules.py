@@ -53,7 +53,7 @@ def unfit(drives: Sequence[DriveFacts], memory: Memory, limits: HealthLimits) ->
 
 def unknown(drives: Sequence[DriveFacts]) -> frozenset[str]:
     """The subjects of which a look learned nothing, so that what held for them neither holds on nor ends."""
-    return frozenset(drive.subject for drive in drives if drive.missing or drive.hangs)
+    return frozenset(drive.subject for drive in drives if drive.missing or drive.hangs or drive.disk_gone)
 
 
 def _smart_fault(drives: Sequence[DriveFacts]) -> str:

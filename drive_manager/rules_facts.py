@@ -24,6 +24,7 @@ class DriveFacts:
 
     `plots` is None when they could not be counted; `removed_by_us` are those that we ourselves removed since the
     last look; `about` is what else people know it by (model, size).
+    `disk_gone`: it is mounted, but its disk has fallen off the bus, so that nothing more can be learned of it.
     `hung_under_a_plot` says that it answers a look, but lately took nothing of a plot.
     `temperature_c` is this minute's; without one, that of `health` counts.
     """
@@ -39,6 +40,7 @@ class DriveFacts:
     missing: bool = False
     problem: str = ""
     hangs: bool = False
+    disk_gone: bool = False
     hung_under_a_plot: str = ""
     offline: bool = False
     about: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drive_manager import health_cache, life, marks, memory, rules, rules_memory, smart_facts, temperatures
-from drive_manager.drives import Drive
+from drive_manager.drives import DISK_GONE, Drive
 from drive_manager.health_cache import Reading
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import HANGS, Hung
@@ -73,15 +73,17 @@ def facts_of(
             drive.mount,
             identity.serial,
             rotational=identity.rotational,
-            plots=drive.plots if drive.total else None,
+            plots=drive.plots if drive.total and drive.problem != DISK_GONE else None,
             problem="" if drive.problem == HANGS else problem,
             hangs=drive.problem == HANGS,
+            disk_gone=drive.problem == DISK_GONE,
             hung_under_a_plot=hung.get(drive.mount, ""),
             offline=mark is not None and not mark.failed,
         )
         disks = identity.disks
         if len(disks) != 1:
             yield own
+        yield from (_member(own, member) for member in identity.members if not member.disk)
         for disk in disks:
             base = own if len(disks) == 1 else _member(own, disk)
             health = reading.drives.get(smart_facts.key(disk))
@@ -91,7 +93,12 @@ def facts_of(
 def _member(drive: DriveFacts, disk: Identity) -> DriveFacts:
     """One disk of several: what is told of the drive itself is told once, by the drive's own facts."""
     return DriveFacts(
-        smart_facts.key(disk), drive.mount, disk.serial, rotational=disk.rotational, offline=drive.offline
+        smart_facts.key(disk),
+        drive.mount,
+        disk.serial,
+        rotational=disk.rotational,
+        offline=drive.offline,
+        disk_gone=not disk.disk,
     )
 
 

@@ -154,6 +154,12 @@ def test_a_drive_that_cannot_be_read_keeps_what_it_was_seen_with() -> None:
     }
 
 
+def test_a_dead_file_system_that_still_answers_keeps_its_uuid() -> None:
+    """Its disk is off the bus, so that udev names it no more; ext4 answers from memory."""
+    known, _ = live("a=S1/u1", "a=")
+    assert [(each.uuid, each.identity.serial) for each in known.values()] == [("u1", "S1")]
+
+
 @pytest.mark.parametrize(
     ("known", "text"),
     [
@@ -247,7 +253,8 @@ def test_the_run_says_it_and_keeps_it(tmp_path: Path) -> None:
     state.write(tmp_path, first.memory)
     again = state.read(tmp_path)
     assert again == first.memory
-    assert state.identities(again)["8:1 u1"].serial == "S1"
+    assert state.identities(again, "")["8:1 u1"].serial == "S1"
+    assert state.identities(again, "another start of the machine") == {}
     second = decide(world("b=S1/u1"), again, settings)
     assert [text.split(":")[0] for _, text in second.messages] == [
         "Drive has moved", "Drive /mnt/b (serial S2) is gone", "Drive change",
