@@ -316,6 +316,21 @@ def test_an_estimate_that_goes_up_and_down_does_not_flap(watch):
         assert watch(days_left=days) == ({"full_soon": severity} if severity else {}), days
 
 
+def test_a_farm_whose_drives_cannot_be_seen_now_is_not_nearly_full(watch):
+    """After a boot, before the mounts, there is no room at all; that says nothing of the days to come."""
+    none = {"no_drive": "no drive is mounted", "days_left": 0.0}
+    (found,) = watch.all(**none)
+    assert (found.rule, found.polls) == ("no_drive_left", 2)
+    (found,) = watch.all(days_left=1.5)
+    assert (found.rule, found.severity, found.polls) == ("full_soon", CRITICAL, 2)
+    assert {each.rule: each.text for each in watch.all(**none)} == {  # nor is it over
+        "no_drive_left": "nas01 can receive no plot: no drive is mounted",
+        "full_soon": "nas01 will be full soon; add a drive",
+    }
+    (found,) = watch.all(no_drive="all drives are full", full=True, days_left=0.0)
+    assert (found.rule, found.polls) == ("no_drive_left", 1)
+
+
 def test_a_silent_plotter_can_be_left_alone(watch):
     quiet = Watch(replace(LIMITS, silent_hours=0.0))
     assert quiet(last_offer={"plotter1": START - timedelta(days=3)}) == {}
