@@ -26,7 +26,7 @@ Judge = Callable[[int, Samples, float, HealthLimits], Severity | None]
 def _worrying(value: int, samples: Samples, now: float, _limits: HealthLimits) -> Severity | None:
     if not value:
         return None
-    return CRITICAL if rise(samples, now, from_zero=False) else WARNING
+    return CRITICAL if rise(samples, now) else WARNING
 
 
 def _reallocated(value: int, samples: Samples, now: float, limits: HealthLimits) -> Severity | None:

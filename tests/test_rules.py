@@ -16,7 +16,7 @@ from drive_manager.limits import HealthLimits
 from drive_manager.rules import DriveFacts, FarmFacts, Memory
 from drive_manager.rules_memory import rise, sampled
 from drive_manager.smart_facts import Health
-from manager_core.alerts import EVENTS, Condition, Severity
+from manager_core.alerts import EVENTS, Condition, Severity, step
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 START = datetime(2024, 3, 12, 6, 30, tzinfo=timezone.utc)
@@ -87,12 +87,14 @@ def test_counters_at_first_sight(watch, raw, expected):
     ("number", "values", "expected"),
     [
         # (hours, value): what holds after the last one
-        (197, [(0, 0), (1, 1)], WARNING),  # it appeared
-        (197, [(0, 0), (1, 1), (2, 2)], CRITICAL),  # and grows
+        (197, [(0, 0), (1, 200)], CRITICAL),
+        (197, [(0, 0), (1, 1)], CRITICAL),
+        (197, [(0, 0), (1, 1), (26, 1)], WARNING),  # no more within a day
+        (197, [(0, 0), (1, 1), (26, 1), (27, 2)], CRITICAL),  # and grows
         (197, [(0, 8), (1, 9)], CRITICAL),
         (197, [(0, 8), (1, 9), (26, 9)], WARNING),  # no more within a day
         (197, [(0, 8), (1, 0)], None),  # written over
-        (197, [(0, 8), (1, 0), (2, 3)], WARNING),
+        (197, [(0, 8), (1, 0), (2, 3)], CRITICAL),
         (198, [(0, 1), (23, 2)], CRITICAL),
         (187, [(0, 3), (240, 4)], CRITICAL),  # read again after ten days
         (5, [(0, 4), (1, 8)], WARNING),
@@ -114,6 +116,17 @@ def test_counters_that_rise(watch, number, values, expected):
     for hours, value in values:
         found = watch(drive(health=smart(hours, {number: value})), hours=hours)
     assert found == ({} if expected is None else {f"smart_{number}": expected})
+
+
+def test_a_counter_that_rises_again_after_a_quiet_day_is_told_as_worse(watch):
+    alerts, told = {}, []
+    for hours, value in ((0, 0), (1, 8), (2, 9), *((hour, 9) for hour in range(3, 60)), (60, 10)):
+        conditions = watch.all(drive(health=smart(hours, {197: value})), hours=hours)
+        alerts, notices = step(alerts, conditions, START + timedelta(hours=hours))
+        told += [(hours, each.kind, each.severity) for each in notices]
+    assert told == [
+        (1, "fired", CRITICAL), (25, "reminder", CRITICAL), (49, "reminder", WARNING), (60, "worse", CRITICAL),
+    ]  # fmt: skip
 
 
 def test_sas_and_nvme_have_counters_of_their_own(watch):
