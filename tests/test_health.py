@@ -478,6 +478,15 @@ def test_disks_are_asked_only_when_it_is_time(rack, tmp_path):
     assert len(rack.calls("sda")) == 2
 
 
+def test_what_disks_told_is_forgotten_where_they_are_not_to_be_read(rack, tmp_path):
+    """A drive that was judged failing would stay without plots for ever."""
+    rack.add("sda", "sat:ata_failing", 8)
+    disks = [Disk("sda")]
+    assert health_cache.refresh(tmp_path, disks, rack.limits()).drives["sda"].assessment == "FAIL"
+    assert health_cache.refresh(tmp_path, disks, rack.limits(smart=False)) == Reading()
+    assert health_cache.load(tmp_path) == Reading()
+
+
 def test_a_reading_that_cannot_be_kept_is_used_all_the_same(rack, tmp_path, caplog):
     rack.add("sda", "sat:ata_healthy")
     found = health_cache.refresh(tmp_path / "none", [Disk("sda")], rack.limits())

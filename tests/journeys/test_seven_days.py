@@ -24,7 +24,7 @@ mount_points = /mnt/enclosure*/column*/drive*
 active_drives = 1
 plot_size = 108.9 GB
 [health]
-smart = no
+smart_interval_s = 604800
 temperatures = no
 [alerts]
 host_name = nas01

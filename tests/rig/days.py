@@ -213,7 +213,7 @@ class Nas:
         if minute % READ_EVERY_MIN == 0:
             read = {disk.serial: disk.health(degrees[disk.identity.disk], now) for disk in here}
             health_cache.keep(
-                folder, health_cache.with_news(health_cache.load(folder), read, health_cache.Clock())
+                folder, health_cache.with_news(health_cache.load(folder), read, health_cache.Clock.now())
             )
         drives = tuple(disk.drive for disk in here)
         identities = {disk.mount: disk.identity for disk in here}
