@@ -414,6 +414,16 @@ def test_the_bays_of_an_enclosure_that_show_one_serial_are_each_asked(rack):
     assert list(health.read(disks, rack.limits(), found).values())[1].attributes == {}
 
 
+def test_a_fault_at_one_disk_does_not_lose_the_others(rack, caplog):
+    """A disk of which we are told nonsense; what it told earlier is kept."""
+    rack.add("sda", "sat:ata_healthy")
+    odd = Disk("sdb", "ata", "S", model="")
+    object.__setattr__(odd, "interface", ["no", "text"])
+    found = health.read([Disk("sda"), odd], rack.limits(), {"S": Health("S", "", "ata", attributes={197: 8})})
+    assert (found["sda"].state, found["S"].state, found["S"].attributes) == ("ok", "partial", {197: 8})
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def test_nothing_to_read(rack):
     assert health.read([], rack.limits()) == {}
 
