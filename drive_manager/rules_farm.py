@@ -41,7 +41,9 @@ class FarmFacts:
 def remember(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> dict[str, object]:
     """What of the memory changes by this look, as fields of `Memory`."""
     since = memory.full_since if 0 < memory.full_since <= now else now
-    return {"full_since": since if farm.full else 0.0, "soon": _soon(farm, memory.soon, limits)}
+    # Full, too hot for a while, full again: it has been full all the time.
+    since = since if farm.full or (farm.no_drive and memory.full_since) else 0.0
+    return {"full_since": since, "soon": _soon(farm, memory.soon, limits)}
 
 
 def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: datetime) -> Iterator[Condition]:

@@ -323,6 +323,14 @@ def test_full_for_longer_than_a_day(watch):
     assert watch(full=True, hours=26) == {}
 
 
+def test_full_drives_that_are_hot_for_a_minute_have_been_full_all_the_time(watch):
+    watch(full=True, no_drive="all drives are full")
+    watch(no_drive="each is too hot", hours=12)
+    assert "full_long" in watch(full=True, no_drive="all drives are full", hours=24)
+    watch(hours=25)
+    assert "full_long" not in watch(no_drive="each is too hot", hours=50)
+
+
 def test_an_estimate_that_goes_up_and_down_does_not_flap(watch):
     expected = {1.9: CRITICAL, 2.4: CRITICAL, 2.6: WARNING, 6.0: WARNING, 8.7: WARNING, 8.8: None, 7.1: None}
     for days, severity in expected.items():
