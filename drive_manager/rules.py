@@ -19,7 +19,7 @@ from drive_manager.rules_heat import HOT, heat_of
 from drive_manager.rules_memory import Memory
 from manager_core.alerts import Condition
 
-__all__ = ["DriveFacts", "FarmFacts", "Memory", "judge", "unfit", "unknown"]
+__all__ = ["DriveFacts", "FarmFacts", "Memory", "dying", "judge", "unfit", "unknown"]
 
 _NOBODY_COULD_ASK = (smart_facts.NO_TOOL, smart_facts.NO_PERMISSION)
 
@@ -49,6 +49,11 @@ def unfit(drives: Sequence[DriveFacts], memory: Memory, limits: HealthLimits) ->
             limit = limits.hot_c if drive.rotational else limits.ssd_hot_c
             found[drive.mount] = f"too hot ({limit} °C or more, until it is {limits.cooler_by_c} °C below)"
     return found
+
+
+def dying(drives: Sequence[DriveFacts]) -> frozenset[str]:
+    """The drives, by mount point, that are failing by their own word."""
+    return frozenset(drive.mount for drive in drives if drive.health is not None and failing(drive.health))
 
 
 def unknown(drives: Sequence[DriveFacts]) -> frozenset[str]:

@@ -22,6 +22,7 @@ TEMPERATURE_TIMEOUT_S = 5.0
 class Senses:
     """Facts for the rules about each mounted drive, the memory of the rules, drives that must get no plot and why.
 
+    `failing`: those of them that no waiting mends.
     `hung`: drives that lately took nothing of a plot, by mount point, and what to say of it.
     `sensors`: children left behind at disks whose temperature hangs, to be handed in the next time.
     """
@@ -32,6 +33,7 @@ class Senses:
     degrees: Mapping[str, int] = field(default_factory=dict)
     sensors: Mapping[str, Hung] = field(default_factory=dict)
     hung: Mapping[str, str] = field(default_factory=dict)
+    failing: frozenset[str] = frozenset()
 
 
 def sense(
@@ -52,7 +54,7 @@ def sense(
     facts = tuple(facts_of(drives, identities, offline, degrees, health_cache.load(folder), hung))
     past = rules_memory.load(folder)
     unfit = memory.resting(folder) | rules.unfit(facts, past, settings.health)
-    return Senses(facts, past, unfit, degrees, left, hung)
+    return Senses(facts, past, unfit, degrees, left, hung, rules.dying(facts))
 
 
 def facts_of(

@@ -56,7 +56,7 @@ class Decision:
 
 def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     """Decide. What is told is told when it begins and when it is over, not each minute."""
-    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings, world.unfit)
+    choice = chosen(world, memory, settings)
     changed = choice.active != memory.active or not memory.why
     reason = choice.why if changed else memory.why
     left = tuple(mount for mount in memory.active if mount not in choice.active)
@@ -77,6 +77,13 @@ def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     )
     exit_code = int(choice.outcome is not Outcome.OK)
     return Decision(replace(choice, why=reason), tuple(messages), after, exit_code, events)
+
+
+def chosen(world: World, memory: Memory, settings: Drives) -> Choice:
+    """The drives to write to."""
+    return choose(
+        world.drives, world.offline, memory.active, world.plot_size, settings, world.unfit, world.senses.failing
+    )  # fmt: skip
 
 
 def why_now(choice: Choice, world: World, memory: Memory, settings: Drives) -> str:

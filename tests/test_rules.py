@@ -394,6 +394,5 @@ def test_a_disk_that_was_read_as_failing_keeps_plots_from_its_drive(tmp_path):
     )
     health_cache.keep(settings.files.state_folder, Reading({"ZL2A": bad}))
     seen = Drive("/mnt/a", "8:1", "/dev/sdzz1", "ext4")
-    assert senses.sense(settings, [seen], {"/mnt/a": disk}, {}, {}).unfit == {
-        "/mnt/a": "SMART says that it is failing"
-    }
+    found = senses.sense(settings, [seen], {"/mnt/a": disk}, {}, {})
+    assert (found.unfit, found.failing) == ({"/mnt/a": "SMART says that it is failing"}, {"/mnt/a"})

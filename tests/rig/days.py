@@ -219,7 +219,8 @@ class Nas:
         identities = {disk.mount: disk.identity for disk in here}
         facts = tuple(senses.facts_of(drives, identities, self.marks, degrees, health_cache.load(folder), {}))
         memory = rules_memory.load(folder)
-        sensed = senses.Senses(facts, memory, rules.unfit(facts, memory, limits), degrees)
+        unfit, dying = rules.unfit(facts, memory, limits), rules.dying(facts)
+        sensed = senses.Senses(facts, memory, unfit, degrees, failing=dying)
         return tick.World(drives, dict(self.marks), "", PLOT, now, identities, sensed.unfit, sensed)
 
     def _degrees(self, disk: Disk, minute: int) -> int:
