@@ -40,6 +40,7 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE,
 )
 _NO_PERMISSION = re.compile(r"permission denied|operation not permitted|^sudo:", re.IGNORECASE | re.MULTILINE)
+_WWN = re.compile(r"5[0-9A-F]{15}")
 _TEST_FAILED = re.compile(r"failure|failed|fatal", re.IGNORECASE)
 _TEST_PASSED = re.compile(r"^completed( without error)?$", re.IGNORECASE)
 
@@ -50,10 +51,13 @@ def of(disk: Disk, device: Any, answer: Answer, at: str, earlier: Health | None 
     sheet = _sheet(answer.lines)
     if state not in (OK, UNSUPPORTED):
         return replace(unread(disk, state, text, at, earlier), exit_bits=answer.exit or 0)
+    if _is_another(disk, answered := _first(sheet, SERIAL_KEYS)):
+        text = f"the disk that is called {disk.disk} now is another one (serial {answered})"
+        return unread(disk, PARTIAL, text, at, earlier)
     attributes = _attributes(device)
     diagnostics, nvme = getattr(device, "diagnostics", None), getattr(device, "if_attributes", None)
     health = Health(
-        serial=_first(sheet, SERIAL_KEYS) or disk.serial,
+        serial=answered or disk.serial,
         model=_model(sheet) or disk.model,
         interface=disk.interface,
         firmware=_first(sheet, ("Firmware Version", "Revision")),
@@ -104,6 +108,17 @@ def _state(answer: Answer) -> tuple[str, str]:
         off = "SMART Disabled" in text
         return UNSUPPORTED, "SMART is off; smartctl -s on turns it on" if off else "it has no SMART"
     return OK, ""
+
+
+def _is_another(disk: Disk, answered: str) -> bool:
+    """Whether the answer is that of another disk.
+
+    A USB bridge may tell a serial of its own; some cut theirs short; for want of one udev takes a SCSI disk's WWN.
+    """
+    if disk.interface == "usb" or not disk.serial or not answered:
+        return False
+    known, told = ("".join(text.split()).upper() for text in (disk.serial, answered))
+    return known not in told and told not in known and not _WWN.fullmatch(known)
 
 
 def _why_in_part(device: Any, answer: Answer) -> str:

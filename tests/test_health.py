@@ -424,6 +424,23 @@ def test_a_fault_at_one_disk_does_not_lose_the_others(rack, caplog):
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+@pytest.mark.parametrize(
+    ("interface", "serial", "state"),
+    [
+        ("ata", "ZL2A77XQ", "ok"), ("ata", "zl2a 77xq", "ok"), ("ata", "     ZL2A77XQ0000C0FF", "ok"),
+        ("ata", "ZL2B0000", "partial"), ("usb", "BRIDGE", "ok"),
+        ("ata", "5000c500deadbeef", "ok"),
+    ],
+)  # fmt: skip
+def test_the_answer_of_another_disk_is_none(rack, interface, serial, state):
+    """sda may be another disk than a moment ago; what that one says is not this one's."""
+    rack.add("sda", "sat:ata_seagate")
+    earlier = Health(serial, "", interface, attributes={197: 1})
+    found = read_one(rack, Disk("sda", interface, serial), earlier)
+    assert found.state == state
+    assert found.attributes[197] == (1 if state == "partial" else 24)
+
+
 def test_nothing_to_read(rack):
     assert health.read([], rack.limits()) == {}
 
