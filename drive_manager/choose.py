@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from drive_manager import marks, mounts
@@ -48,8 +48,8 @@ class Choice:
     With `fill` the actives are the few that are written now, in order. With `spread` and `most_free` they are all
     drives with room: which of them a plot goes to is decided when it is offered, by what is on them then.
     `spares` also names full drives that hold a plot in flight: it can be finished only there.
-    `plots_left` is how many more plots there is room for, drives that are too hot, failing or at rest included: they
-    cool, or are replaced, and the day on which all is full is not to jump about with the weather.
+    `plots_left` is how many more plots there is room for, drives that are too hot or at rest included: they cool, and
+    the day on which all is full is not to jump about with the weather. A drive that is failing is no room.
     """
 
     active: tuple[str, ...]
@@ -68,11 +68,13 @@ def choose(
     plot_size: int,
     settings: Drives,
     unfit: Mapping[str, str] | None = None,
+    failing: Collection[str] = (),
 ) -> Choice:
     """Choose among the drives (natural order). `previous`: the actives until now; with `fill` each is kept until full.
 
     `offline` is None when the marks cannot be read. `plot_size` is 0 while not known: then any room will do.
-    `unfit` has the mount points of drives that must not be written now (too hot, failing, at rest), and why.
+    `unfit` has the mount points of drives that must not be written now (too hot, failing, at rest), and why;
+    `failing` those of them that no waiting mends.
     """
     if offline is None:
         reasons = tuple((drive.mount, "the offline marks cannot be read") for drive in drives)
@@ -85,7 +87,8 @@ def choose(
     spares = tuple(mount for mount in roomy if mount not in taken) + tuple(
         each.drive.mount for each in fits if each.usable and not each.plots and each.drive.partials
     )
-    aside = _plots_aside(drives, offline, plot_size, settings, unfit or {})
+    waiting = [drive for drive in drives if drive.mount in (unfit or {}) and drive.mount not in failing]
+    aside = sum(each.plots for each in fit(waiting, offline, plot_size, settings))
     first = next(iter(in_turn(fits, settings)), None)
     return Choice(
         active,
@@ -205,20 +208,6 @@ def _left(each: Fit | None) -> str:
     if each.usable:
         return "is no longer needed" if each.plots else "is full"
     return f"cannot be used ({each.reason})"
-
-
-def _plots_aside(
-    drives: Sequence[Drive],
-    offline: Mapping[str, Mark],
-    plot_size: int,
-    settings: Drives,
-    unfit: Mapping[str, str],
-) -> int:
-    """How many plots would find room on the drives that must not be written now."""
-    if not unfit:
-        return 0
-    fits = fit([drive for drive in drives if drive.mount in unfit], offline, plot_size, settings)
-    return sum(each.plots for each in fits)
 
 
 def _outcome(fits: Sequence[Fit], active: Sequence[str], aside: int) -> Outcome:

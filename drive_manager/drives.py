@@ -20,6 +20,8 @@ from drive_manager.settings import Drives
 
 PARTIAL = ".tmp"
 SIDECAR = ".pieces.tmp"  # partial.py has the same; it is not imported in a quiet minute
+BLOCK_DEVICES = Path("/sys/dev/block")
+DISK_GONE = "its disk is gone from the system, though it is still mounted; look at its cable and dmesg"
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,27 @@ def look_at(
     except DriveGone as gone:
         return replace(drive, problem=str(gone))
     except OSError as error:
-        return replace(drive, problem=f"{error.strerror or error}: {error.filename or mount.point}")
+        why = f"{error.strerror or error}: {error.filename or mount.point}"
+        return replace(drive, problem=disk_gone(mount) or why)
     try:
-        return _facts(settings, replace(drive, listed=before, problem=mount.read_only), folder, test_folder)
+        problem = disk_gone(mount) or mount.read_only
+        return _facts(settings, replace(drive, listed=before, problem=problem), folder, test_folder)
     except OSError as error:
-        return replace(drive, problem=f"it cannot be read ({error.strerror or error}); look at dmesg")
+        why = f"it cannot be read ({error.strerror or error}); look at dmesg"
+        return replace(drive, problem=disk_gone(mount) or why)
     finally:
         os.close(folder)
+
+
+def disk_gone(mount: Mount, blocks: Path = BLOCK_DEVICES) -> str:
+    """Why a mounted drive is dead, when its disk has fallen off the bus; "" else.
+
+    A file system can answer for long from memory. What has no block device of its own (btrfs, zfs, a folder) is not
+    judged, nor is anything where sysfs is not there.
+    """
+    if not mount.source.startswith("/dev/") or mount.device.startswith("0:"):
+        return ""
+    return DISK_GONE if not (blocks / mount.device).exists() and blocks.is_dir() else ""
 
 
 def uuid_of(mount: Mount, uuids: dict[str, str]) -> str:

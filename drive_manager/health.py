@@ -56,7 +56,7 @@ def read(
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max(1, min(limits.smart_at_once, len(once)))) as pool:
-        asked = [pool.submit(_ask, disk, tool, limits, before.get(key)) for key, disk in once.items()]
+        asked = [pool.submit(_asked, disk, tool, limits, before.get(key)) for key, disk in once.items()]
     return dict(zip(once, (each.result() for each in asked), strict=True))
 
 
@@ -73,8 +73,17 @@ def _tool(limits: HealthLimits) -> str:
     return find_tool(limits.smartctl)
 
 
+def _asked(disk: Disk, tool: str, limits: HealthLimits, earlier: Health | None) -> Health:
+    """One disk, in a thread of the pool; a fault of ours at one must not lose what the others told."""
+    try:
+        return _ask(disk, tool, limits, earlier)
+    except Exception:
+        log.exception("The health of %s could not be read, by a fault of the program", disk.disk)
+        text = "it could not be read by a fault of the program; see the log"
+        return smart_facts.unread(disk, smart_facts.PARTIAL, text, _now(), earlier)
+
+
 def _ask(disk: Disk, tool: str, limits: HealthLimits, earlier: Health | None) -> Health:
-    """One disk, in a thread of the pool."""
     at = _now()
     left = earlier.left_behind if earlier else None
     if left is not None and alive(*left):
@@ -88,7 +97,7 @@ def _ask(disk: Disk, tool: str, limits: HealthLimits, earlier: Health | None) ->
         health = smart_reading.of(disk, device, calls.telling, at, earlier)
         if health.state != smart_facts.UNSUPPORTED and not smart_reading.is_sleep_uncertain(calls.telling):
             break
-    return replace(health, left_behind=calls.left_behind)
+    return replace(smart_facts.completed(disk, health, earlier), left_behind=calls.left_behind)
 
 
 def _ways(disk: Disk, calls: _Calls) -> Iterator[tuple[str | None, tuple[str, ...]]]:

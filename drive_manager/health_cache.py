@@ -89,14 +89,22 @@ def with_news(reading: Reading, news: Mapping[str, Health], now: Clock) -> Readi
 
 
 def refresh(state_folder: Path, disks: Sequence[Disk], limits: HealthLimits) -> Reading:
-    """The last reading, with those disks asked anew that are due, and kept. Raises OSError when /proc is not there."""
+    """The last reading, with those disks asked anew that are due, and kept. Raises OSError when /proc is not there.
+
+    Where nobody wants them read any more, what they told before is forgotten: it would hold for ever.
+    """
     reading, now = load(state_folder), Clock.now()
+    if not limits.smart:
+        return _kept(state_folder, Reading()) if reading.drives else reading
     asked = due(reading, disks, limits, now)
     if not asked:
         return reading
     from drive_manager import health  # a quiet minute starts no process and needs none of it
 
-    reading = with_news(reading, health.read(asked, limits, reading.drives), now)
+    return _kept(state_folder, with_news(reading, health.read(asked, limits, reading.drives), now))
+
+
+def _kept(state_folder: Path, reading: Reading) -> Reading:
     try:
         keep(state_folder, reading)
     except OSError as error:

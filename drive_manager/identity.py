@@ -35,6 +35,8 @@ class Identity:
 
     `disk` is the kernel's name now (sda, nvme0n1, md0), which changes with the next boot. `interface` is ata, scsi,
     nvme, usb or unknown. `members` are the disks below when there are several (md, a pool of btrfs).
+    `shared`: other drives have this serial too (partitions, volumes), so that it names none of them; `bay`: other
+    disks show it (the bays of one USB enclosure), so that it names no disk. See `disks`.
     """
 
     serial: str = ""
@@ -45,6 +47,8 @@ class Identity:
     interface: str = "unknown"
     part: str = ""
     members: tuple[Identity, ...] = ()
+    shared: bool = False
+    bay: bool = False
 
     @property
     def key(self) -> str:
@@ -54,8 +58,13 @@ class Identity:
 
     @property
     def disks(self) -> tuple[Identity, ...]:
-        """The disks to ask for their health: the members, or this one."""
-        return self.members or ((self,) if self.disk else ())
+        """The disks to ask for their health: the members, or this one; none that are gone."""
+        return tuple(each for each in self.members or (self,) if each.disk)
+
+    @property
+    def gone(self) -> Identity:
+        """The same when it has fallen off the bus: the kernel may call another disk by its name."""
+        return replace(self, disk="", members=tuple(each.gone for each in self.members))
 
     @property
     def settled(self) -> bool:

@@ -1,20 +1,16 @@
-"""What becomes of each drive: first seen, found, lost, returned, moved, replaced, formatted. Pure.
-
-A drive is known again by its file system's UUID, then by its serial number or WWN, wherever it is mounted.
-"""
+"""What becomes of each drive: first seen, found, lost, returned, moved, replaced, formatted. Pure."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from drive_manager import marks, mounts
 from drive_manager.drives import Drive
-from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.marks import Mark
+from drive_manager.recognise import Seen, match
 from drive_manager.state import Known
 from drive_manager.words import counted, moment, size_text
 
@@ -28,14 +24,6 @@ EVENTS = {
     "replaced": "drive_lost",
     "returned": "drive_returned",
 }
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A drive that is mounted now, and the disk behind it."""
-
-    drive: Drive
-    identity: Identity = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ def step(
     seen: Sequence[Seen], before: Mapping[str, Known], around: Surroundings
 ) -> tuple[dict[str, Known], tuple[Event, ...]]:
     """What is known of each drive now, by its key, and what happened to drives since the last look."""
-    matched = _match(seen, before)
+    matched = match(seen, before)
     here = {each.drive.mount for each in seen}
     left = {key: known for key, known in before.items() if key not in matched.values()}
     after: dict[str, Known] = {}
@@ -105,7 +93,7 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> d
     return {
         key: each
         for key, each in known.items()
-        if each.gone_since and not each.replaced and marks.find(offline or {}, each.mount, each.uuid) is None
+        if each.gone_since and not each.replaced and _taken(each, offline) is None
     }
 
 
@@ -135,61 +123,15 @@ def described(known: Known) -> str:
     return ", ".join(filter(None, ["" if known.identity.serial else name_of(known), *parts]))
 
 
-def _match(seen: Sequence[Seen], before: Mapping[str, Known]) -> dict[int, str]:
-    """Which drive of before each is, by index and key. The surest signs first; of equals the one at its place."""
-    # Bays of one USB enclosure may all show the same serial number: then it tells nothing.
-    unique = _once(each.identity.key for each in seen) & _once(each.identity.key for each in before.values())
-    signs: list[Callable[[str, Identity], str]] = [
-        lambda uuid, identity: f"{uuid} {identity.key}" if uuid and identity.key else "",
-        lambda uuid, _: uuid,
-        lambda _, identity: identity.key if identity.key in unique else "",
-    ]
-    matched: dict[int, str] = {}
-    free = dict(before)
-    for sign in signs:
-        for at_its_place in (True, False):
-            index: dict[str, list[str]] = {}
-            for key, known in free.items():
-                place = known.mount if at_its_place else ""
-                index.setdefault(f"{sign(known.uuid, known.identity)}\0{place}", []).append(key)
-            for number, each in enumerate(seen):
-                found = sign(each.drive.uuid, each.identity)
-                keys = index.get(f"{found}\0{each.drive.mount if at_its_place else ''}")
-                if number not in matched and found and keys:
-                    matched[number] = keys.pop(0)
-                    del free[matched[number]]
-    _match_by_place(seen, free, matched)
-    return matched
-
-
-def _match_by_place(seen: Sequence[Seen], free: dict[str, Known], matched: dict[int, str]) -> None:
-    """A drive of which nothing is known now (it hangs, it has died) is the one that was there."""
-    by_mount = {known.mount: key for key, known in free.items() if not known.replaced}
-    for number, each in enumerate(seen):
-        key = by_mount.get(each.drive.mount)
-        if number in matched or key is None:
-            continue
-        known = free[key]
-        differs = (known.uuid and each.drive.uuid and known.uuid != each.drive.uuid) or (
-            known.identity.key and each.identity.key and known.identity.key != each.identity.key
-        )
-        if not differs:
-            matched[number] = key
-            del free[key]
-
-
-def _once(keys: Iterator[str]) -> set[str]:
-    return {key for key, count in Counter(keys).items() if key and count == 1}
-
-
 def _noted(each: Seen, was: Known | None) -> Known:
     """What is known of a drive now; one that cannot be read keeps what it was seen with."""
     drive, identity = each.drive, each.identity
     if was is not None:
         identity = identity if identity.key or identity.disks else was.identity
-    plots, uuid, total = drive.plots, drive.uuid, drive.total or (was.total if was is not None else 0)
-    if drive.problem and not drive.total and was is not None:
-        plots, uuid = was.plots, drive.uuid or was.uuid
+    plots, uuid, total = drive.plots, drive.uuid, drive.total
+    if was is not None:
+        uuid, total = uuid or was.uuid, total or was.total
+        plots = was.plots if drive.problem and not drive.total else plots
     return Known(
         uuid,
         plots,
@@ -270,8 +212,14 @@ def _remembered(old: Known, around: Surroundings) -> bool:
     return (around.now - datetime.fromisoformat(old.gone_since)).days < FORGOTTEN_DAYS
 
 
+def _taken(known: Known, offline: Mapping[str, Mark] | None) -> Mark | None:
+    """The mark of a drive that a person took offline; one that a failed write left behind excuses no loss."""
+    mark = marks.find(offline or {}, known.mount, known.uuid)
+    return None if mark is None or mark.failed else mark
+
+
 def _lost(key: str, gone: Known, around: Surroundings) -> Event:
-    mark = marks.find(around.offline or {}, gone.mount, gone.uuid)
+    mark = _taken(gone, around.offline)
     name = f" ({name_of(gone)})" if gone.identity.key else ""
     plots = f"{counted(gone.plots, 'plot')} with it" if gone.plots else ""
     if mark is not None:

@@ -51,10 +51,14 @@ def _is_fresh(seen: object, now_s: float) -> bool:
 
 
 def sizes_offered(state_folder: Path, now_s: float) -> tuple[int, ...]:
-    """The sizes of plots offered in the last seven days, in bytes, smallest first."""
+    """The sizes of plots offered in the last seven days, in bytes, smallest first.
+
+    While none was (a farm that is full is offered nothing), those of the seven days before the last offer.
+    """
     offers = _entries(state_folder / OFFERS)
-    fresh = (size for size, seen in offers.items() if _is_fresh(seen, now_s))
-    return tuple(sorted(int(size) for size in fresh if size.isdecimal()))
+    seen = {int(size): at for size, at in offers.items() if size.isdecimal() and isinstance(at, int)}
+    last_s = max((at for at in seen.values() if at <= now_s), default=now_s)
+    return tuple(sorted(size for size, at in seen.items() if _is_fresh(at, last_s)))
 
 
 def remember_conflict(

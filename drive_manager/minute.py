@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import ages, bookkeeping, identity, marks, people, script, senses, state, sweep, tick
+from drive_manager import ages, bookkeeping, disks, marks, people, script, senses, state, sweep, tick
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
@@ -84,11 +84,10 @@ def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, See
     )  # fmt: skip
     offline, fault = _marks(settings.files.state_folder)
     now = _now()
-    known = identity.known([(drive, drive.uuid) for drive in seen.drives], state.identities(memory))
-    identities = {drive.mount: each for drive, each in zip(seen.drives, known, strict=True)}
-    sensed = senses.sense(settings, seen.drives, identities, offline, memory.sensors)
+    drives, identities = disks.behind(seen.drives, memory, ages.clock().boot)
+    sensed = senses.sense(settings, drives, identities, offline, memory.sensors)
     world = tick.World(
-        seen.drives, offline, fault, plot_size(settings), now, identities, sensed.unfit, sensed
+        drives, offline, fault, plot_size(settings), now, identities, sensed.unfit, sensed
     )  # fmt: skip
     return memory, seen, world
 
@@ -114,7 +113,7 @@ def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> t
     now = ages.clock()
     waits = ages.waits(world.drives, memory.waits, now)
     sensors = dict(world.senses.sensors)
-    after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors)
+    after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors, boot=now.boot)
     after = _write_script(settings, after, decision, world)
     for level, text in decision.messages:
         log.log(level, "%s", text)

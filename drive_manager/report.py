@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from statistics import median
 
-from drive_manager import mounts, vitals
+from drive_manager import mounts, rules_facts, vitals
 from drive_manager.choose import Fit, once_a_device
 from drive_manager.forecast import forecast
 from drive_manager.report_facts import (
@@ -152,7 +152,12 @@ def _attention(facts: Facts) -> Iterator[Attention]:
         yield Attention("CRITICAL", f"no plot can be received: {facts.choice.outcome.value}")
     known = frozenset(alert.subject for alert in facts.alerts)
     for key, each in facts.missing.items():
-        if not known & {key, each.uuid, each.identity.serial, each.mount}:
+        if not known & {
+            key,
+            rules_facts.subject(each.identity, each.uuid, each.mount),
+            each.uuid,
+            each.mount,
+        }:
             yield Attention(
                 "CRITICAL", f"{each.mount} is missing, with {counted(each.plots, 'plot')}", _since(each)
             )
@@ -198,7 +203,10 @@ def _changes(facts: Facts) -> Iterator[Change]:
     for each in facts.fits:
         known = facts.vitals.get(each.drive.mount, Vitals())
         name = f"{each.drive.mount} ({known.serial})" if known.serial else each.drive.mount
-        subjects = dict.fromkeys([known.serial, *known.serial.split(), each.drive.uuid, each.drive.mount])
+        own = f"{known.serial} {each.drive.uuid or each.drive.mount}"
+        subjects = dict.fromkeys(
+            [known.serial, *known.serial.split(), own, each.drive.uuid, each.drive.mount]
+        )
         for subject in filter(None, subjects):
             for counter, samples in facts.counters.get(subject, {}).items():
                 if found := vitals.changes(samples, since):

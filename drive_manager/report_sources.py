@@ -7,20 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from drive_manager import health_cache, ledger, life, marks, rules_memory, temperatures, vitals, wasted
-from drive_manager.choose import choose, fit
+from drive_manager import health_cache, ledger, life, marks, rules_memory, vitals, wasted
+from drive_manager.choose import fit
+from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN
 from drive_manager.report_facts import Facts
 from drive_manager.rules_farm import FORGOTTEN_DAYS
 from drive_manager.settings import Settings
 from drive_manager.state import Known, Memory
-from drive_manager.tick import World, why_now
+from drive_manager.tick import World, chosen, why_now
 from manager_core import alerts, holding, notify
 from manager_core.checks import K32_BYTES
 
 log = logging.getLogger(__name__)
 
-SENSOR_S = 5.0
 _ROWS = 10000
 
 
@@ -29,14 +29,14 @@ def gather(settings: Settings, memory: Memory, world: World) -> Facts:
     state_folder = settings.files.state_folder
     book = ledger.Ledger(state_folder / ledger.NAME)
     size = world.plot_size or K32_BYTES
-    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives, world.unfit)
+    choice = chosen(world, memory, settings.drives)
     yesterday = world.now - timedelta(days=1)
     counts, drives = book.counts(world.now), book.drives()
     runs = [row for row in book.recent("runs", _ROWS, yesterday) if row["program"] == "drive_manager"]
     return Facts(
         host=notify.host(settings),
         now=world.now,
-        fits=fit(world.drives, world.offline or {}, size, settings.drives, world.unfit),
+        fits=fit(_counted(world, memory), world.offline or {}, size, settings.drives, world.unfit),
         choice=replace(choice, why=why_now(choice, world, memory, settings.drives)),
         plot_size=size,
         size_known=bool(world.plot_size),
@@ -57,14 +57,19 @@ def gather(settings: Settings, memory: Memory, world: World) -> Facts:
 
 
 def vitals_of(settings: Settings, world: World) -> dict[str, vitals.Vitals]:
-    """Serial, temperature and health of each drive by mount point; asks the sensors, not the disks."""
+    """Serial, temperature and health of each drive by mount point, as this run knows them already."""
     reading = health_cache.load(settings.files.state_folder)
     identities = {drive.mount: world.identities.get(drive.mount, UNKNOWN) for drive in world.drives}
-    degrees: Mapping[str, int] = {}
-    if settings.health.temperatures:
-        disks = [disk.disk for each in identities.values() for disk in each.disks]
-        degrees, _ = temperatures.read(disks, {}, SENSOR_S)
+    degrees = world.senses.degrees
     return {mount: vitals.of(each, reading.drives, degrees) for mount, each in identities.items()}
+
+
+def _counted(world: World, memory: Memory) -> list[Drive]:
+    """The drives; one that cannot be read now has the plots that it was last seen with."""
+    plots = {known.mount: known.plots for known in memory.drives.values() if not known.gone_since}
+    return [
+        drive if drive.total else replace(drive, plots=plots.get(drive.mount, 0)) for drive in world.drives
+    ]
 
 
 def _not_here(known: Mapping[str, Known], world: World) -> dict[str, Known]:

@@ -19,7 +19,7 @@ from drive_manager.rules_heat import HOT, heat_of
 from drive_manager.rules_memory import Memory
 from manager_core.alerts import Condition
 
-__all__ = ["DriveFacts", "FarmFacts", "Memory", "judge", "unfit", "unknown"]
+__all__ = ["DriveFacts", "FarmFacts", "Memory", "dying", "judge", "unfit", "unknown"]
 
 _NOBODY_COULD_ASK = (smart_facts.NO_TOOL, smart_facts.NO_PERMISSION)
 
@@ -51,9 +51,14 @@ def unfit(drives: Sequence[DriveFacts], memory: Memory, limits: HealthLimits) ->
     return found
 
 
+def dying(drives: Sequence[DriveFacts]) -> frozenset[str]:
+    """The drives, by mount point, that are failing by their own word."""
+    return frozenset(drive.mount for drive in drives if drive.health is not None and failing(drive.health))
+
+
 def unknown(drives: Sequence[DriveFacts]) -> frozenset[str]:
     """The subjects of which a look learned nothing, so that what held for them neither holds on nor ends."""
-    return frozenset(drive.subject for drive in drives if drive.missing or drive.hangs)
+    return frozenset(drive.subject for drive in drives if drive.missing or drive.hangs or drive.disk_gone)
 
 
 def _smart_fault(drives: Sequence[DriveFacts]) -> str:

@@ -17,7 +17,7 @@ from drive_manager.words import counted
 from manager_core.alerts import Condition, Severity
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
-_UNREADABLE = (smart_facts.DEAD, smart_facts.TIMEOUT)
+_UNREADABLE = (smart_facts.DEAD, smart_facts.TIMEOUT, smart_facts.PARTIAL)
 
 
 Judge = Callable[[int, Samples, float, HealthLimits], Severity | None]
@@ -26,7 +26,7 @@ Judge = Callable[[int, Samples, float, HealthLimits], Severity | None]
 def _worrying(value: int, samples: Samples, now: float, _limits: HealthLimits) -> Severity | None:
     if not value:
         return None
-    return CRITICAL if rise(samples, now, from_zero=False) else WARNING
+    return CRITICAL if rise(samples, now) else WARNING
 
 
 def _reallocated(value: int, samples: Samples, now: float, limits: HealthLimits) -> Severity | None:

@@ -14,6 +14,7 @@ from manager_core.alerts import Condition, Severity
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 FORGOTTEN_DAYS = 30  # a plotter that has been silent for longer is no plotter of ours any more
 _FLAPPING = 1.25  # an estimate goes up and down a little
+_AGAIN = 2  # looks in a row: after a boot cron may come before the mounts
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class FarmFacts:
 def remember(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> dict[str, object]:
     """What of the memory changes by this look, as fields of `Memory`."""
     since = memory.full_since if 0 < memory.full_since <= now else now
-    return {"full_since": since if farm.full else 0.0, "soon": _soon(farm, memory.soon, limits)}
+    # Full, too hot for a while, full again: it has been full all the time.
+    since = since if farm.full or (farm.no_drive and memory.full_since) else 0.0
+    return {"full_since": since, "soon": _soon(farm, memory.soon, limits)}
 
 
 def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: datetime) -> Iterator[Condition]:
@@ -54,8 +57,10 @@ def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: datet
 
 
 def _soon(farm: FarmFacts, before: int, limits: HealthLimits) -> int:
-    if farm.full or farm.days_left is None:
-        return before if farm.days_left is None and not farm.full else 0
+    if farm.full:
+        return 0
+    if farm.no_drive or farm.days_left is None:  # how much room there is cannot be seen now
+        return before
     for level, days in ((2, limits.full_very_soon_days), (1, limits.full_soon_days)):
         if farm.days_left < days * (_FLAPPING if before >= level else 1.0):
             return level
@@ -64,16 +69,17 @@ def _soon(farm: FarmFacts, before: int, limits: HealthLimits) -> int:
 
 def _room(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> Iterator[Condition]:
     if farm.no_drive:
-        text = f"{farm.host} can receive no plot: {farm.no_drive}"
-        yield Condition("no_drive_left", farm.host, CRITICAL, "no_drive_left", text)
+        text, polls = f"{farm.host} can receive no plot: {farm.no_drive}", 1 if farm.full else _AGAIN
+        yield Condition("no_drive_left", farm.host, CRITICAL, "no_drive_left", text, polls)
     full_hours = (now - memory.full_since) / 3600
     if memory.full_since and full_hours >= limits.full_hours:
         text = f"{farm.host} has been full for {full_hours:.0f} hours; add a drive or make room"
         yield Condition("full_long", farm.host, WARNING, "no_drive_left", text)
-    if memory.soon and farm.days_left is not None:
+    if memory.soon and (farm.no_drive or farm.days_left is not None):
         severity = CRITICAL if memory.soon > 1 else WARNING
-        text = f"{farm.host} will be full in about {_days(farm.days_left)}; add a drive"
-        yield Condition("full_soon", farm.host, severity, "full_soon", text)
+        when = "soon" if farm.no_drive or farm.days_left is None else f"in about {_days(farm.days_left)}"
+        text = f"{farm.host} will be full {when}; add a drive"
+        yield Condition("full_soon", farm.host, severity, "full_soon", text, _AGAIN)
 
 
 def _plotters(farm: FarmFacts, limits: HealthLimits, now: datetime) -> Iterator[Condition]:

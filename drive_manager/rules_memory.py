@@ -78,16 +78,12 @@ def sampled(samples: Samples, value: int, at: float) -> Samples:
     return (*samples[older[-1] if older else 0 :], (at, value))
 
 
-def rise(samples: Samples, now: float, *, from_zero: bool = True) -> int:
-    """By how much a counter rose within the last day. What was there at first sight is no rise.
-
-    Without `from_zero` its first value that is not 0 is no rise either.
-    """
+def rise(samples: Samples, now: float) -> int:
+    """By how much a counter rose within the last day. What was there at first sight is no rise."""
     if not samples:
         return 0
     older = [index for index, (when, _) in enumerate(samples) if when <= now - DAY_S]
-    values = [value for _, value in samples[older[-1] if older else 0 :] if value or from_zero]
-    return samples[-1][1] - min(values) if values else 0
+    return samples[-1][1] - min(value for _, value in samples[older[-1] if older else 0 :])
 
 
 def _memory(found: object) -> Memory:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drive_manager import health_cache, life, marks, memory, rules, rules_memory, smart_facts, temperatures
-from drive_manager.drives import Drive
+from drive_manager.drives import DISK_GONE, Drive
 from drive_manager.health_cache import Reading
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import HANGS, Hung
 from drive_manager.marks import Mark
-from drive_manager.rules_facts import DriveFacts
+from drive_manager.rules_facts import DriveFacts, subject
 from drive_manager.settings import Settings
 from drive_manager.state import Known
 
@@ -22,6 +22,7 @@ TEMPERATURE_TIMEOUT_S = 5.0
 class Senses:
     """Facts for the rules about each mounted drive, the memory of the rules, drives that must get no plot and why.
 
+    `failing`: those of them that no waiting mends.
     `hung`: drives that lately took nothing of a plot, by mount point, and what to say of it.
     `sensors`: children left behind at disks whose temperature hangs, to be handed in the next time.
     """
@@ -32,6 +33,7 @@ class Senses:
     degrees: Mapping[str, int] = field(default_factory=dict)
     sensors: Mapping[str, Hung] = field(default_factory=dict)
     hung: Mapping[str, str] = field(default_factory=dict)
+    failing: frozenset[str] = frozenset()
 
 
 def sense(
@@ -52,7 +54,7 @@ def sense(
     facts = tuple(facts_of(drives, identities, offline, degrees, health_cache.load(folder), hung))
     past = rules_memory.load(folder)
     unfit = memory.resting(folder) | rules.unfit(facts, past, settings.health)
-    return Senses(facts, past, unfit, degrees, left, hung)
+    return Senses(facts, past, unfit, degrees, left, hung, rules.dying(facts))
 
 
 def facts_of(
@@ -69,19 +71,21 @@ def facts_of(
         mark = marks.find(offline or {}, drive.mount, drive.uuid)
         problem = f"{mark.why}; see `drive_manager online`" if mark and mark.failed else drive.problem
         own = DriveFacts(
-            identity.serial or drive.uuid or drive.mount,
+            subject(identity, drive.uuid, drive.mount),
             drive.mount,
             identity.serial,
             rotational=identity.rotational,
-            plots=drive.plots if drive.total else None,
+            plots=drive.plots if drive.total and drive.problem != DISK_GONE else None,
             problem="" if drive.problem == HANGS else problem,
             hangs=drive.problem == HANGS,
+            disk_gone=drive.problem == DISK_GONE,
             hung_under_a_plot=hung.get(drive.mount, ""),
             offline=mark is not None and not mark.failed,
         )
         disks = identity.disks
         if len(disks) != 1:
             yield own
+        yield from (_member(own, member) for member in identity.members if not member.disk)
         for disk in disks:
             base = own if len(disks) == 1 else _member(own, disk)
             health = reading.drives.get(smart_facts.key(disk))
@@ -91,7 +95,12 @@ def facts_of(
 def _member(drive: DriveFacts, disk: Identity) -> DriveFacts:
     """One disk of several: what is told of the drive itself is told once, by the drive's own facts."""
     return DriveFacts(
-        disk.serial or disk.disk, drive.mount, disk.serial, rotational=disk.rotational, offline=drive.offline
+        smart_facts.key(disk),
+        drive.mount,
+        disk.serial,
+        rotational=disk.rotational,
+        offline=drive.offline,
+        disk_gone=not disk.disk,
     )
 
 
@@ -100,4 +109,5 @@ def missing(known: Mapping[str, Known], offline: Mapping[str, Mark] | None) -> I
     for each in life.missing(known, offline).values():
         serial = each.identity.serial
         about = life.described(each)
-        yield DriveFacts(serial or each.uuid or each.mount, each.mount, serial, missing=True, about=about)
+        named = subject(each.identity, each.uuid, each.mount)
+        yield DriveFacts(named, each.mount, serial, missing=True, about=about)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drive_manager import life, show_people, sweep, table
-from drive_manager.choose import Choice, Fit, choose, fit, listed, once_a_device
+from drive_manager.choose import Choice, Fit, fit, listed, once_a_device
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.look import Seen
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
-from drive_manager.tick import World, why_now
+from drive_manager.tick import World, chosen, why_now
 from drive_manager.words import counted, moment, size_text
 from manager_core import alerts, holding
 from manager_core.checks import K32_BYTES
@@ -27,7 +27,7 @@ def gather(settings: Settings, memory: Memory, seen: Seen, world: World) -> dict
 
     `plot_size` is 0 while no size of plots is known; then room is reckoned in k32 plots (`reckoned_size`).
     """
-    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings.drives, world.unfit)
+    choice = chosen(world, memory, settings.drives)
     size = world.plot_size or K32_BYTES
     fits = fit(world.drives, world.offline or {}, size, settings.drives, world.unfit)
     disks = show_people.facts(settings, world)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 # Exit status bits, learned from smartctl(8).
 BAD_COMMAND, NOT_OPENED, COMMAND_FAILED, FAILING = 1, 2, 4, 8
 
-OK, ASLEEP, DEAD, TIMEOUT = "ok", "asleep", "dead", "timeout"
+# PARTIAL: it answered, but not with what it is judged by.
+OK, PARTIAL, ASLEEP, DEAD, TIMEOUT = "ok", "partial", "asleep", "dead", "timeout"
 UNSUPPORTED, NO_PERMISSION, NO_TOOL = "unsupported", "no_permission", "no_tool"
 
 
@@ -31,6 +32,10 @@ class Disk(Protocol):
     @property
     def interface(self) -> str:
         """One of ata, scsi, nvme, usb, unknown."""
+
+    @property
+    def bay(self) -> bool:
+        """Whether its serial is that of several disks."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Health:
     facts_at: str = ""
     left_behind: tuple[int, int] | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Whether it holds any of the counters that a disk is judged by."""
+        return bool(self.attributes) or (self.grown_defects, self.uncorrected) != (None, None)
+
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON-able values."""
         return asdict(self)
@@ -94,14 +104,34 @@ class Health:
 
 
 def key(disk: Disk) -> str:
-    """What a disk's health is kept under: its serial, else its name."""
-    return disk.serial or disk.disk
+    """What a disk's health is kept under: its serial, else its name; both where the serial is that of several."""
+    return f"{disk.serial} {disk.disk}" if disk.serial and disk.bay else disk.serial or disk.disk
 
 
 def unread(disk: Disk, state: str, text: str, at: str, earlier: Health | None = None) -> Health:
     """A disk that told nothing this time; it keeps what it told earlier, but its temperature.
 
-    One without a known serial keeps nothing: by its name alone it may be another disk since the last boot.
+    One without a serial of its own keeps nothing: by its name alone it may be another disk since the last boot.
     """
-    known = earlier if earlier and disk.serial else Health(disk.serial, disk.model, disk.interface)
+    known = (
+        earlier
+        if earlier and disk.serial and not disk.bay
+        else Health(disk.serial, disk.model, disk.interface)
+    )
     return replace(known, temperature_c=None, state=state, text=text, read_at=at, left_behind=None)
+
+
+def completed(disk: Disk, news: Health, earlier: Health | None = None) -> Health:
+    """A reading that told less than an earlier one, with the facts of that: a question that failed unsays nothing."""
+    told_less = news.state in (PARTIAL, UNSUPPORTED) and not news.counts
+    if earlier is None or not disk.serial or disk.bay or not earlier.counts or not told_less:
+        return news
+    return replace(
+        earlier,
+        temperature_c=news.temperature_c,
+        assessment=news.assessment or earlier.assessment,
+        state=PARTIAL,
+        exit_bits=news.exit_bits,
+        text=news.text,
+        read_at=news.read_at,
+    )

@@ -15,11 +15,13 @@ from typing import Any
 from drive_manager.smart_facts import (
     ASLEEP,
     BAD_COMMAND,
+    COMMAND_FAILED,
     DEAD,
     FAILING,
     NO_PERMISSION,
     NOT_OPENED,
     OK,
+    PARTIAL,
     TIMEOUT,
     UNSUPPORTED,
     Answer,
@@ -38,6 +40,7 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE,
 )
 _NO_PERMISSION = re.compile(r"permission denied|operation not permitted|^sudo:", re.IGNORECASE | re.MULTILINE)
+_WWN = re.compile(r"5[0-9A-F]{15}")
 _TEST_FAILED = re.compile(r"failure|failed|fatal", re.IGNORECASE)
 _TEST_PASSED = re.compile(r"^completed( without error)?$", re.IGNORECASE)
 
@@ -48,12 +51,13 @@ def of(disk: Disk, device: Any, answer: Answer, at: str, earlier: Health | None 
     sheet = _sheet(answer.lines)
     if state not in (OK, UNSUPPORTED):
         return replace(unread(disk, state, text, at, earlier), exit_bits=answer.exit or 0)
-    if device is None and state == OK:
-        text = "pySMART cannot read all that smartctl says of it"
+    if _is_another(disk, answered := _first(sheet, SERIAL_KEYS)):
+        text = f"the disk that is called {disk.disk} now is another one (serial {answered})"
+        return unread(disk, PARTIAL, text, at, earlier)
     attributes = _attributes(device)
     diagnostics, nvme = getattr(device, "diagnostics", None), getattr(device, "if_attributes", None)
-    return Health(
-        serial=_first(sheet, SERIAL_KEYS) or disk.serial,
+    health = Health(
+        serial=answered or disk.serial,
         model=_model(sheet) or disk.model,
         interface=disk.interface,
         firmware=_first(sheet, ("Firmware Version", "Revision")),
@@ -73,6 +77,9 @@ def of(disk: Disk, device: Any, answer: Answer, at: str, earlier: Health | None 
         read_at=at,
         facts_at=at,
     )
+    if state == OK and not health.counts and (why := _why_in_part(device, answer)):
+        return replace(health, state=PARTIAL, text=why)
+    return health
 
 
 def is_sleep_uncertain(answer: Answer) -> bool:
@@ -101,6 +108,25 @@ def _state(answer: Answer) -> tuple[str, str]:
         off = "SMART Disabled" in text
         return UNSUPPORTED, "SMART is off; smartctl -s on turns it on" if off else "it has no SMART"
     return OK, ""
+
+
+def _is_another(disk: Disk, answered: str) -> bool:
+    """Whether the answer is that of another disk.
+
+    A USB bridge may tell a serial of its own; some cut theirs short; for want of one udev takes a SCSI disk's WWN.
+    """
+    if disk.interface == "usb" or not disk.serial or not answered:
+        return False
+    known, told = ("".join(text.split()).upper() for text in (disk.serial, answered))
+    return known not in told and told not in known and not _WWN.fullmatch(known)
+
+
+def _why_in_part(device: Any, answer: Answer) -> str:
+    """Why there are no counters, where there might be some; "" for a disk that has none."""
+    if device is None:
+        return "pySMART cannot read all that smartctl says of it"
+    failed = (answer.exit or 0) & COMMAND_FAILED and not _UNSUPPORTED.search(answer.text)
+    return f"it tells only a part: {_complaint(answer)}" if failed else ""
 
 
 def _complaint(answer: Answer) -> str:
@@ -180,11 +206,19 @@ def _plausible(degrees: int) -> int | None:
 
 
 def _assessment(device: Any, sheet: Mapping[str, str], status: int) -> str:
-    """PASS, WARN (an attribute failed in the past), FAIL or ""."""
-    said = _first(sheet, ("SMART overall-health self-assessment test result", "SMART Health Status"))
-    if status & FAILING or (said and not said.startswith(("PASSED", "OK"))):
+    """PASS, WARN (an attribute failed in the past), FAIL or "".
+
+    UNKNOWN! means that smartctl could not ask (a bridge, a command that failed); pySMART takes it for FAIL.
+    """
+    said, of_scsi = (
+        sheet.get("SMART overall-health self-assessment test result", ""),
+        sheet.get("SMART Health Status"),
+    )
+    if status & FAILING or said.startswith("FAILED") or (of_scsi and not of_scsi.startswith("OK")):
         return "FAIL"
-    return getattr(device, "assessment", None) or ("PASS" if said else "")
+    if said and not said.startswith("PASSED"):
+        return ""
+    return getattr(device, "assessment", None) or ("PASS" if said or of_scsi else "")
 
 
 def _power_on_hours(attributes: Mapping[int, int], diagnostics: Any, nvme: Any) -> int | None:

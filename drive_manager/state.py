@@ -54,7 +54,7 @@ class Script:
 @dataclass(frozen=True)
 class Memory:
     """The last tick: actives and why, drives by key (see `life`), trouble and partials told, drives that hang, how long
-    plots in flight have lain there; `left` were active before these."""
+    plots in flight have lain there; `left` were active before these; `boot` is the machine's start that it was in."""
 
     active: tuple[str, ...] = ()
     why: str = ""
@@ -67,6 +67,7 @@ class Memory:
     script_trouble: str = ""
     sensors: Mapping[str, Hung] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    boot: str = ""
     fresh: bool = False
 
 
@@ -101,8 +102,13 @@ def plot_lock(state_folder: Path, name: str) -> Path:
     return state_folder / "locks" / f"plot-{sha256(name.encode()).hexdigest()[:4]}.lock"
 
 
-def identities(memory: Memory) -> dict[str, Identity]:
-    """What is known of the disks behind the mounts, for `identity.known`."""
+def identities(memory: Memory, boot: str) -> dict[str, Identity]:
+    """What is known of the disks behind the mounts, for `identity.known`; nothing of another start of the machine.
+
+    Device numbers and UUIDs may be the same after it (LUKS, LVM, md, btrfs), while sda is another disk.
+    """
+    if memory.boot != boot:
+        return {}
     return {
         f"{each.device} {each.uuid}": each.identity for each in memory.drives.values() if not each.gone_since
     }
@@ -141,6 +147,7 @@ def _memory(found: Any) -> Memory:
             active=_texts(found["active"]),
             left=_texts(found.get("left", [])),
             why=found["why"],
+            boot=found.get("boot", ""),
             drives={key: _known(key, known) for key, known in found["drives"].items()},
             trouble=found["trouble"],
             hung={mount: typed(Hung(**hung)) for mount, hung in found["hung"].items()},

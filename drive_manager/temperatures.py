@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -40,48 +41,66 @@ def read(
 ) -> tuple[dict[str, int], dict[str, Hung]]:
     """The temperatures by disk, and the children left behind at disks that hang (pass them in the next time).
 
-    A disk that hangs costs `timeout_s`, once: it is not asked again while its child is there.
+    However many disks hang, that costs twice `timeout_s`, once: none is asked again while its child is there.
     """
     still = {disk: child for disk, child in hung.items() if alive(child.pid, child.started)}
     queue = [disk for disk in dict.fromkeys(disks) if disk not in still and _NAME.fullmatch(disk)]
-    found: dict[str, int] = {}
-    while queue:
-        done, left = _read_until_hung(queue, timeout_s, sys)
-        found.update(
-            (disk, degrees) for disk, degrees in zip(queue, done, strict=False) if degrees is not None
-        )
-        queue, rest = queue[len(done) :], queue
-        if queue:
-            if left is not None:
-                still[queue[0]] = left
-            else:
-                log.warning("The temperature of %s cannot be read", queue[0])
-            queue = rest[len(done) + 1 :]
-    return found, still
+    found: dict[str, int | None] = {}
+    _in_turn(queue, found, timeout_s, sys)
+    left = _side_by_side([disk for disk in queue if disk not in found], found, timeout_s, sys)
+    return {disk: degrees for disk, degrees in found.items() if degrees is not None}, still | left
 
 
-def _read_until_hung(
-    queue: Sequence[str], timeout_s: float, sys: Path
-) -> tuple[list[int | None], Hung | None]:
-    """Read a queue in one child; also return the child when the disk behind those read hangs."""
-
+def _child(queue: Sequence[str], sys: Path) -> Child:
     def work(link: Link) -> None:
         for disk in queue:
             link.send(of(disk, sys))
 
-    child = Child(work, outlives=True)
-    done: list[int | None] = []
-    try:
-        while len(done) < len(queue):
-            degrees = child.link.receive(timeout_s)
-            done.append(degrees if isinstance(degrees, int) else None)
-    except Quiet:
-        child.link.close()
-        return done, Hung(child.pid, child.started)
-    except Ended:
-        log.debug("the child that reads temperatures ended early")
+    return Child(work, outlives=True)
+
+
+def _in_turn(queue: Sequence[str], found: dict[str, int | None], timeout_s: float, sys: Path) -> None:
+    """Read the disks in one child until the time is over."""
+    if not queue:
+        return
+    child, over_s = _child(queue, sys), time.monotonic() + timeout_s
+    for disk in queue:
+        try:
+            found[disk] = _degrees(child, over_s - time.monotonic())
+        except Quiet:
+            child.end(0.1)  # or it would go on, once its disk answers, to those that others have read
+            child.link.close()
+            return
+        except Ended:
+            log.warning("The temperature of %s cannot be read", disk)
+            found[disk] = None
+            break
     child.reap(1.0)
-    return done, None
+
+
+def _side_by_side(
+    disks: Sequence[str], found: dict[str, int | None], timeout_s: float, sys: Path
+) -> dict[str, Hung]:
+    """Read each disk in a child of its own; those at disks that hang are left behind, and returned."""
+    left, over_s = {}, time.monotonic() + timeout_s
+    for disk, child in [(disk, _child([disk], sys)) for disk in disks]:
+        try:
+            found[disk] = _degrees(child, over_s - time.monotonic())
+            child.reap(1.0)
+        except Quiet:
+            # Not killed: as long as it lives the disk hangs, and when the disk answers it ends by itself.
+            left[disk] = Hung(child.pid, child.started)
+            child.link.close()
+        except Ended:
+            log.warning("The temperature of %s cannot be read", disk)
+            child.reap(1.0)
+    return left
+
+
+def _degrees(child: Child, timeout_s: float) -> int | None:
+    """What a child says of its next disk. Raises Quiet, Ended."""
+    degrees = child.link.receive(max(0.0, timeout_s))
+    return degrees if isinstance(degrees, int) else None
 
 
 def _sensors(disk: str, sys: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.life import Event
 from drive_manager.marks import Mark
+from drive_manager.recognise import Seen
 from drive_manager.senses import Senses
 from drive_manager.settings import Drives
 from drive_manager.state import Memory
@@ -55,11 +56,11 @@ class Decision:
 
 def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     """Decide. What is told is told when it begins and when it is over, not each minute."""
-    choice = choose(world.drives, world.offline, memory.active, world.plot_size, settings, world.unfit)
+    choice = chosen(world, memory, settings)
     changed = choice.active != memory.active or not memory.why
     reason = choice.why if changed else memory.why
     left = tuple(mount for mount in memory.active if mount not in choice.active)
-    seen = [life.Seen(drive, world.identities.get(drive.mount, UNKNOWN)) for drive in world.drives]
+    seen = [Seen(drive, world.identities.get(drive.mount, UNKNOWN)) for drive in world.drives]
     around = life.Surroundings(world.now, settings.mount_points, world.offline, memory.fresh)
     known, events = life.step(seen, memory.drives, around)
     about_drives = [(event.level, event.text) for event in events if event.level]
@@ -76,6 +77,13 @@ def decide(world: World, memory: Memory, settings: Drives) -> Decision:
     )
     exit_code = int(choice.outcome is not Outcome.OK)
     return Decision(replace(choice, why=reason), tuple(messages), after, exit_code, events)
+
+
+def chosen(world: World, memory: Memory, settings: Drives) -> Choice:
+    """The drives to write to."""
+    return choose(
+        world.drives, world.offline, memory.active, world.plot_size, settings, world.unfit, world.senses.failing
+    )  # fmt: skip
 
 
 def why_now(choice: Choice, world: World, memory: Memory, settings: Drives) -> str:

@@ -75,6 +75,8 @@ def words(health: Health) -> tuple[str, int]:
         return ", ".join(["asleep", *bad, *counters]), level
     if health.state in (smart_facts.DEAD, smart_facts.TIMEOUT):
         return ", ".join(["does not answer", *bad, *counters]), max(level, WARNING)
+    if health.state == smart_facts.PARTIAL:
+        return ", ".join(["told only in part", *bad, *counters]), max(level, WARNING)
     if health.state in (smart_facts.NO_PERMISSION, smart_facts.NO_TOOL):
         return "not known: smartctl cannot be used", FINE
     if health.state == smart_facts.UNSUPPORTED:

@@ -109,6 +109,12 @@ def test_a_hot_drive_is_no_full_one(drives: list[Drive], outcome: Outcome, left:
     assert "/mnt/drive1" not in choice.active
 
 
+def test_a_failing_drive_is_no_room_to_come() -> None:
+    drives, options = [drive(1, 3 * K32), drive(2, FULL)], Drives(mount_points=("/mnt/*",))
+    choice = choose(drives, {}, (), K32, options, HOT, failing={"/mnt/drive1"})
+    assert (choice.outcome, choice.plots_left) == (Outcome.FULL, 0)
+
+
 @pytest.mark.parametrize(("drives", "outcome"), OUTCOMES)
 def test_outcome(drives: list[Drive], outcome: Outcome) -> None:
     choice = chosen(drives)

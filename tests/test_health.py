@@ -32,6 +32,7 @@ class Disk:
     interface: str = "ata"
     serial: str = ""
     model: str = ""
+    bay: bool = False
 
 
 class Rack:
@@ -127,6 +128,26 @@ def test_the_exit_status_tells_of_a_failing_drive_that_passed(rack):
     assert read_one(rack, Disk("sda")).assessment == "FAIL"
 
 
+@pytest.mark.parametrize(
+    ("interface", "kind", "passed", "said", "status", "assessment"),
+    [
+        ("ata", "sat:ata_healthy", "result: PASSED", "result: UNKNOWN!", 4, ""),
+        ("ata", "sat:ata_healthy", "result: PASSED", "result: UNKNOWN!", 8, "FAIL"),
+        ("ata", "sat:ata_healthy", "result: PASSED", "result: FAILED!", 0, "FAIL"),
+        ("nvme", "nvme:nvme", "result: FAILED!", "result: UNKNOWN!", 0, ""),
+        ("scsi", "scsi:sas", "Status: OK", "Status: FAILURE PREDICTION THRESHOLD EXCEEDED", 0, "FAIL"),
+    ],
+)
+def test_only_a_drive_that_says_so_fails(rack, interface, kind, passed, said, status, assessment):
+    """smartctl says UNKNOWN! where it could not ask; that is no reason to replace a drive."""
+    name = "nvme0n1" if interface == "nvme" else "sda"
+    rack.add(name, kind, status)
+    path = rack.folder / name / kind.partition(":")[0]
+    assert passed in path.read_text()
+    path.write_text(path.read_text().replace(passed, said))
+    assert read_one(rack, Disk(name, interface)).assessment == assessment
+
+
 def test_seagates_packed_counters_are_unpacked_whole_or_printed_as_three(rack):
     rack.add("sda", "sat:ata_seagate")
     rack.add("sdb", "sat:ata_usb")
@@ -197,6 +218,46 @@ def test_a_drive_asleep_is_not_woken_and_keeps_what_it_told(rack):
     assert len(rack.calls("sda")) == 2
     nameless = read_one(rack, Disk("sda"), awake)  # sda may be another disk since the last boot
     assert (nameless.state, nameless.attributes, nameless.facts_at) == ("asleep", {}, "")
+
+
+def first_half(text: str) -> str:
+    """The information section alone, as of a drive whose next command failed."""
+    return text.partition("=== START OF READ SMART DATA SECTION ===")[0]
+
+
+@pytest.mark.parametrize(
+    ("cut", "status", "words"),
+    [
+        (
+            lambda text: first_half(text) + "Read SMART Data failed: Input/output error\n",
+            4,
+            "Read SMART Data failed",
+        ),
+        (lambda text: text + "recommended polling time: (n/a) minutes.\n", 0, "pySMART cannot read"),
+        (lambda _: "Read Device Identity failed: empty IDENTIFY data\n", 2, "empty IDENTIFY"),
+        (
+            lambda text: first_half(text) + "Unavailable - device lacks SMART capability.\n",
+            4,
+            "no SMART",
+        ),
+    ],
+    ids=["a command failed", "pySMART gave up", "no identity", "lacks SMART this time"],
+)
+def test_a_reading_that_failed_in_part_unsays_nothing(rack, cut, status, words):
+    rack.add("sda", "sat:ata_seagate")
+    disk = Disk("sda", serial="ZL2A77XQ")
+    before = read_one(rack, disk)
+    whole = (rack.folder / "sda/sat").read_text()
+    (rack.folder / "sda/sat").write_text(cut(whole))
+    (rack.folder / "sda/sat.exit").write_text(str(status))
+    found = read_one(rack, disk, replace(before, facts_at="earlier"))
+    assert (found.state, found.attributes, found.facts_at) == ("partial", before.attributes, "earlier")
+    assert (found.assessment, found.serial, found.exit_bits) == ("PASS", "ZL2A77XQ", status)
+    assert words in found.text
+    assert read_one(rack, disk, found).attributes == before.attributes  # nor does the next one
+    (rack.folder / "sda/sat").write_text(whole)
+    (rack.folder / "sda/sat.exit").write_text("0")
+    assert read_one(rack, disk, found).state == "ok"
 
 
 def test_a_dead_drive_is_told_from_one_asleep_and_one_without_smart(rack):
@@ -344,6 +405,43 @@ def test_disks_that_hold_several_mounts_are_asked_once(rack):
     assert len(rack.calls("sda")) == 1
 
 
+def test_the_bays_of_an_enclosure_that_show_one_serial_are_each_asked(rack):
+    rack.add("sda", "sat:ata_seagate")
+    rack.add("sdb", "sat:ata_healthy")
+    disks = [Disk("sda", "usb", "BRIDGE", bay=True), Disk("sdb", "usb", "BRIDGE", bay=True)]
+    found = health.read(disks, rack.limits())
+    assert [each.attributes[197] for each in found.values()] == [24, 0]
+    (rack.folder / "sdb/standby").touch()  # after a boot sdb may be the other one: what it told is not kept
+    assert list(health.read(disks, rack.limits(), found).values())[1].attributes == {}
+
+
+def test_a_fault_at_one_disk_does_not_lose_the_others(rack, caplog):
+    """A disk of which we are told nonsense; what it told earlier is kept."""
+    rack.add("sda", "sat:ata_healthy")
+    odd = Disk("sdb", "ata", "S", model="")
+    object.__setattr__(odd, "interface", ["no", "text"])
+    found = health.read([Disk("sda"), odd], rack.limits(), {"S": Health("S", "", "ata", attributes={197: 8})})
+    assert (found["sda"].state, found["S"].state, found["S"].attributes) == ("ok", "partial", {197: 8})
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("interface", "serial", "state"),
+    [
+        ("ata", "ZL2A77XQ", "ok"), ("ata", "zl2a 77xq", "ok"), ("ata", "     ZL2A77XQ0000C0FF", "ok"),
+        ("ata", "ZL2B0000", "partial"), ("usb", "BRIDGE", "ok"),
+        ("ata", "5000c500deadbeef", "ok"),
+    ],
+)  # fmt: skip
+def test_the_answer_of_another_disk_is_none(rack, interface, serial, state):
+    """sda may be another disk than a moment ago; what that one says is not this one's."""
+    rack.add("sda", "sat:ata_seagate")
+    earlier = Health(serial, "", interface, attributes={197: 1})
+    found = read_one(rack, Disk("sda", interface, serial), earlier)
+    assert found.state == state
+    assert found.attributes[197] == (1 if state == "partial" else 24)
+
+
 def test_nothing_to_read(rack):
     assert health.read([], rack.limits()) == {}
 
@@ -406,6 +504,15 @@ def test_disks_are_asked_only_when_it_is_time(rack, tmp_path):
     health_cache.keep(tmp_path, replace(first, read={"61X0A0AAFVGG": Clock("an earlier boot", 1.0)}))
     assert health_cache.refresh(tmp_path, disks, limits).drives["61X0A0AAFVGG"].state == "ok"
     assert len(rack.calls("sda")) == 2
+
+
+def test_what_disks_told_is_forgotten_where_they_are_not_to_be_read(rack, tmp_path):
+    """A drive that was judged failing would stay without plots for ever."""
+    rack.add("sda", "sat:ata_failing", 8)
+    disks = [Disk("sda")]
+    assert health_cache.refresh(tmp_path, disks, rack.limits()).drives["sda"].assessment == "FAIL"
+    assert health_cache.refresh(tmp_path, disks, rack.limits(smart=False)) == Reading()
+    assert health_cache.load(tmp_path) == Reading()
 
 
 def test_a_reading_that_cannot_be_kept_is_used_all_the_same(rack, tmp_path, caplog):

@@ -14,9 +14,10 @@ from drive_manager import life, state
 from drive_manager.ages import Wait
 from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
-from drive_manager.life import Event, Seen, Surroundings
+from drive_manager.life import Event, Surroundings
 from drive_manager.look import Hung
 from drive_manager.marks import Mark
+from drive_manager.recognise import Seen
 from drive_manager.settings import Drives
 from drive_manager.state import Known, Memory
 from drive_manager.tick import World, decide
@@ -153,6 +154,12 @@ def test_a_drive_that_cannot_be_read_keeps_what_it_was_seen_with() -> None:
     }
 
 
+def test_a_dead_file_system_that_still_answers_keeps_its_uuid() -> None:
+    """Its disk is off the bus, so that udev names it no more; ext4 answers from memory."""
+    known, _ = live("a=S1/u1", "a=")
+    assert [(each.uuid, each.identity.serial) for each in known.values()] == [("u1", "S1")]
+
+
 @pytest.mark.parametrize(
     ("known", "text"),
     [
@@ -175,6 +182,14 @@ def test_a_drive_taken_offline_may_go_without_a_warning() -> None:
     assert event.text == "Drive /mnt/a (serial S1) is gone; it was offline: to be replaced; 7 plots with it"
     assert list(life.missing(known, mark)) == ["S2"]
     assert sorted(life.missing(known, None)) == ["S1", "S2"]
+
+
+def test_a_drive_whose_write_failed_and_that_then_goes_is_missing() -> None:
+    mark = {"u1": Mark("/mnt/a", "u1", "a write failed: Input/output error", "today", failed=True)}
+    known, ((event,),) = live("a=S1/u1", "", offline=mark)
+    assert list(life.missing(known, mark)) == ["S1"]
+    assert life.pulled(known, mark) == {}
+    assert (event.level, event.text.split(":")[0]) == (logging.WARNING, "Drive /mnt/a (serial S1) is gone")
 
 
 def test_a_replaced_drive_is_not_missing_and_one_day_forgotten() -> None:
@@ -238,7 +253,8 @@ def test_the_run_says_it_and_keeps_it(tmp_path: Path) -> None:
     state.write(tmp_path, first.memory)
     again = state.read(tmp_path)
     assert again == first.memory
-    assert state.identities(again)["8:1 u1"].serial == "S1"
+    assert state.identities(again, "")["8:1 u1"].serial == "S1"
+    assert state.identities(again, "another start of the machine") == {}
     second = decide(world("b=S1/u1"), again, settings)
     assert [text.split(":")[0] for _, text in second.messages] == [
         "Drive has moved", "Drive /mnt/b (serial S2) is gone", "Drive change",

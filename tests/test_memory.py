@@ -21,7 +21,16 @@ def test_sizes_of_the_last_seven_days_smallest_first(tmp_path: Path) -> None:
     now = time.time()
     assert memory.sizes_offered(tmp_path, now) == (20, 300, 1000)
     assert memory.sizes_offered(tmp_path, now + 6.9 * DAY) == (20, 300, 1000)
-    assert memory.sizes_offered(tmp_path, now + 7.1 * DAY) == ()
+
+
+def test_the_last_sizes_are_known_however_long_nothing_is_offered(tmp_path: Path) -> None:
+    """A full farm is offered nothing: a drive with 60 GB left is not to become room for a plot after a week."""
+    now = int(time.time())
+    offers = {"20": now - 8 * DAY, "300": now - 5 * DAY, "1000": now}
+    (tmp_path / memory.OFFERS).write_text(json.dumps(offers))
+    for days in (0, 7.1, 400):
+        assert memory.sizes_offered(tmp_path, now + days * DAY) == (300, 1000)
+    assert memory.sizes_offered(tmp_path, now - DAY) == (20, 300, 1000), "the clock was set back"
 
 
 def test_a_size_is_written_once_an_hour(tmp_path: Path) -> None:

@@ -11,18 +11,30 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 from rig.people import MailServer, ended
 
-from drive_manager import minute, report, report_due, report_page, report_send, settings, vitals
+from drive_manager import (
+    minute,
+    report,
+    report_due,
+    report_page,
+    report_send,
+    report_sources,
+    settings,
+    vitals,
+)
 from drive_manager.choose import choose, fit
 from drive_manager.drives import Drive
 from drive_manager.forecast import forecast
 from drive_manager.identity import Identity
 from drive_manager.ledger import Counts, Ledger
 from drive_manager.limits import HealthLimits
+from drive_manager.look import HANGS
 from drive_manager.marks import Mark
 from drive_manager.report_facts import Facts
+from drive_manager.senses import Senses
 from drive_manager.settings import Drives
 from drive_manager.smart_facts import Health
-from drive_manager.state import Known
+from drive_manager.state import Known, Memory
+from drive_manager.tick import World
 from drive_manager.vitals import Vitals
 from drive_manager.words import moment
 from manager_core import alert_memory, files
@@ -457,3 +469,16 @@ def test_a_report_in_the_quiet_hours_waits_and_that_is_no_fault(nas, mail, capsy
     assert report_send.verb(argparse.Namespace(json=False, send=True), loaded, memory, world) == 0
     assert "email: waits for the end of the quiet hours, to be sent at 20" in capsys.readouterr().out
     assert mail.mails == []
+
+
+def test_what_the_run_knows_already_is_not_asked_again(tmp_path):
+    """Of a drive that hangs the plots are those it was last seen with, and no sensor is waited for once more."""
+    ini = tmp_path / "nas.ini"
+    ini.write_text(f"[drives]\nmount_points = /mnt/*\n[files]\nfolder = {tmp_path}\n")
+    loaded = settings.load(ini, environ={})
+    drive = Drive("/mnt/a", "8:1", "/dev/x", "ext4", problem=HANGS)
+    disk = Identity("S", disk="sdzz", rotational=True)
+    world = World((drive,), {}, "", K32, NOW, {"/mnt/a": disk}, senses=Senses(degrees={"sdzz": 41}))
+    facts = report_sources.gather(loaded, Memory(drives={"S": Known("u", 40, mount="/mnt/a")}), world)
+    assert report.build(facts).plots == 40
+    assert facts.vitals["/mnt/a"].temperature_c == 41

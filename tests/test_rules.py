@@ -16,7 +16,7 @@ from drive_manager.limits import HealthLimits
 from drive_manager.rules import DriveFacts, FarmFacts, Memory
 from drive_manager.rules_memory import rise, sampled
 from drive_manager.smart_facts import Health
-from manager_core.alerts import EVENTS, Condition, Severity
+from manager_core.alerts import EVENTS, Condition, Severity, step
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 START = datetime(2024, 3, 12, 6, 30, tzinfo=timezone.utc)
@@ -87,12 +87,14 @@ def test_counters_at_first_sight(watch, raw, expected):
     ("number", "values", "expected"),
     [
         # (hours, value): what holds after the last one
-        (197, [(0, 0), (1, 1)], WARNING),  # it appeared
-        (197, [(0, 0), (1, 1), (2, 2)], CRITICAL),  # and grows
+        (197, [(0, 0), (1, 200)], CRITICAL),
+        (197, [(0, 0), (1, 1)], CRITICAL),
+        (197, [(0, 0), (1, 1), (26, 1)], WARNING),  # no more within a day
+        (197, [(0, 0), (1, 1), (26, 1), (27, 2)], CRITICAL),  # and grows
         (197, [(0, 8), (1, 9)], CRITICAL),
         (197, [(0, 8), (1, 9), (26, 9)], WARNING),  # no more within a day
         (197, [(0, 8), (1, 0)], None),  # written over
-        (197, [(0, 8), (1, 0), (2, 3)], WARNING),
+        (197, [(0, 8), (1, 0), (2, 3)], CRITICAL),
         (198, [(0, 1), (23, 2)], CRITICAL),
         (187, [(0, 3), (240, 4)], CRITICAL),  # read again after ten days
         (5, [(0, 4), (1, 8)], WARNING),
@@ -114,6 +116,17 @@ def test_counters_that_rise(watch, number, values, expected):
     for hours, value in values:
         found = watch(drive(health=smart(hours, {number: value})), hours=hours)
     assert found == ({} if expected is None else {f"smart_{number}": expected})
+
+
+def test_a_counter_that_rises_again_after_a_quiet_day_is_told_as_worse(watch):
+    alerts, told = {}, []
+    for hours, value in ((0, 0), (1, 8), (2, 9), *((hour, 9) for hour in range(3, 60)), (60, 10)):
+        conditions = watch.all(drive(health=smart(hours, {197: value})), hours=hours)
+        alerts, notices = step(alerts, conditions, START + timedelta(hours=hours))
+        told += [(hours, each.kind, each.severity) for each in notices]
+    assert told == [
+        (1, "fired", CRITICAL), (25, "reminder", CRITICAL), (49, "reminder", WARNING), (60, "worse", CRITICAL),
+    ]  # fmt: skip
 
 
 def test_sas_and_nvme_have_counters_of_their_own(watch):
@@ -207,11 +220,12 @@ def test_a_drive_much_warmer_than_most_of_its_enclosure(watch, mounts, degrees, 
     assert [(each.rule, each.polls, each.severity) for each in found] == [("warmer", 3, WARNING)] * warmer
 
 
-def test_a_drive_is_unreadable_after_three_readings_not_minutes(watch):
+@pytest.mark.parametrize("state", ["timeout", "partial"])
+def test_a_drive_is_unreadable_after_three_readings_not_minutes(watch, state):
     for reading in range(3):
         for minute in range(5):
             hours = reading / 2 + minute / 60
-            health = smart(reading / 2, state="timeout", facts_at="", text="it hangs")
+            health = smart(reading / 2, state=state, facts_at="", text="it hangs")
             found = watch.all(drive(health=health), hours=hours)
             assert bool(found) == (reading == 2)
     assert "3 times in a row: it hangs" in found[0].text
@@ -309,10 +323,33 @@ def test_full_for_longer_than_a_day(watch):
     assert watch(full=True, hours=26) == {}
 
 
+def test_full_drives_that_are_hot_for_a_minute_have_been_full_all_the_time(watch):
+    watch(full=True, no_drive="all drives are full")
+    watch(no_drive="each is too hot", hours=12)
+    assert "full_long" in watch(full=True, no_drive="all drives are full", hours=24)
+    watch(hours=25)
+    assert "full_long" not in watch(no_drive="each is too hot", hours=50)
+
+
 def test_an_estimate_that_goes_up_and_down_does_not_flap(watch):
     expected = {1.9: CRITICAL, 2.4: CRITICAL, 2.6: WARNING, 6.0: WARNING, 8.7: WARNING, 8.8: None, 7.1: None}
     for days, severity in expected.items():
         assert watch(days_left=days) == ({"full_soon": severity} if severity else {}), days
+
+
+def test_a_farm_whose_drives_cannot_be_seen_now_is_not_nearly_full(watch):
+    """After a boot, before the mounts, there is no room at all; that says nothing of the days to come."""
+    none = {"no_drive": "no drive is mounted", "days_left": 0.0}
+    (found,) = watch.all(**none)
+    assert (found.rule, found.polls) == ("no_drive_left", 2)
+    (found,) = watch.all(days_left=1.5)
+    assert (found.rule, found.severity, found.polls) == ("full_soon", CRITICAL, 2)
+    assert {each.rule: each.text for each in watch.all(**none)} == {  # nor is it over
+        "no_drive_left": "nas01 can receive no plot: no drive is mounted",
+        "full_soon": "nas01 will be full soon; add a drive",
+    }
+    (found,) = watch.all(no_drive="all drives are full", full=True, days_left=0.0)
+    assert (found.rule, found.polls) == ("no_drive_left", 1)
 
 
 def test_a_silent_plotter_can_be_left_alone(watch):
@@ -357,6 +394,5 @@ def test_a_disk_that_was_read_as_failing_keeps_plots_from_its_drive(tmp_path):
     )
     health_cache.keep(settings.files.state_folder, Reading({"ZL2A": bad}))
     seen = Drive("/mnt/a", "8:1", "/dev/sdzz1", "ext4")
-    assert senses.sense(settings, [seen], {"/mnt/a": disk}, {}, {}).unfit == {
-        "/mnt/a": "SMART says that it is failing"
-    }
+    found = senses.sense(settings, [seen], {"/mnt/a": disk}, {}, {})
+    assert (found.unfit, found.failing) == ({"/mnt/a": "SMART says that it is failing"}, {"/mnt/a"})

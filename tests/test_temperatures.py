@@ -76,5 +76,18 @@ def test_a_disk_that_hangs_costs_its_time_once_and_nobody_else(sys):
     assert temperatures.read(disks, hung, 30.0, sys) == ({**found, "sdb": 51}, {})
 
 
+def test_many_disks_that_hang_are_waited_for_together(sys):
+    """All behind one dead controller: the receive script waits for this."""
+    disks = [f"sd{letter}" for letter in "abcdefghijkl"]
+    for disk in disks:
+        sensor(sys, f"block/{disk}/device/hwmon/hwmon0", "40000\n" if disk in ("sda", "sdl") else None)
+    before = time.monotonic()
+    found, hung = temperatures.read(disks, {}, 1.0, sys)
+    assert time.monotonic() - before < 5
+    assert found == {"sda": 40, "sdl": 40}
+    assert list(hung) == disks[1:-1]
+    assert temperatures.read(disks, hung, 30.0, sys) == (found, hung)
+
+
 def test_nothing_to_read(sys):
     assert temperatures.read([], {}, 1.0, sys) == ({}, {})

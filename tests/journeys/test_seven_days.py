@@ -24,7 +24,7 @@ mount_points = /mnt/enclosure*/column*/drive*
 active_drives = 1
 plot_size = 108.9 GB
 [health]
-smart = no
+smart_interval_s = 604800
 temperatures = no
 [alerts]
 host_name = nas01
@@ -35,7 +35,7 @@ host_name = nas01
 EXPECTED = """
 Mon 07:00  mail  nas01: 1,362 of 1,620 plots, +35 in 24 h, full in about 7 days, all is well
 Mon 10:40  mail  nas01: plots now go to /mnt/enclosure3/column2/drive4, before: /mnt/enclosure3/column2/drive3
-Mon 11:20  mail  nas01: will be full in about 7 days; add a drive
+Mon 11:30  mail  nas01: will be full in about 7 days; add a drive
 Mon 13:17  mail  nas01: /mnt/enclosure1/column3/drive4 (SN014): 50 °C; the limit is 50 °C
 Mon 13:17  sms   nas01: /mnt/enclosure1/column3/drive4 (SN014): 50 C; the limit is 50 C
 Mon 13:32  mail  nas01: 4 drives too hot
@@ -57,40 +57,37 @@ Tue 07:00  mail  nas01: 1,398 of 1,620 plots, +36 in 24 h, full in about 6 days,
 Tue 07:00  sms   nas01: /mnt/enclosure3/column1/drive3 (SN033): 10 transfer errors (CRC), 10 more within a day; check its cable
 Tue 07:30  mail  nas01: /mnt/enclosure1/column2/drive2 (SN007): 12 transfer errors (CRC), 12 more within a day; check its cable
 Tue 07:30  sms   nas01: /mnt/enclosure1/column2/drive2 (SN007): 12 transfer errors (CRC), 12 more within a day; check its cable
-Tue 09:30  mail  nas01: /mnt/enclosure2/column1/drive3 (SN018): 8 pending sectors, 8 more within a day
-Tue 09:30  sms   nas01: /mnt/enclosure2/column1/drive3 (SN018): 8 pending sectors, 8 more within a day
+Tue 09:30  mail  nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): 8 pending sectors, 8 more within a day
+Tue 09:30  sms   nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): 8 pending sectors, 8 more within a day
 Tue 10:40  mail  nas01: plots now go to /mnt/enclosure3/column2/drive5, before: /mnt/enclosure3/column2/drive4
-Tue 11:20  mail  nas01: still so: will be full in about 6 days; add a drive
-Tue 15:00  mail  nas01 CRITICAL: worse: /mnt/enclosure2/column1/drive3 (SN018): 16 pending sectors, 16 more within a day
-Tue 15:00  sms   nas01 CRITICAL: worse: /mnt/enclosure2/column1/drive3 (SN018): 16 pending sectors, 16 more within a day
-Wed 07:00  sms   nas01: 2 messages of the quiet hours: still so: 2 warnings about the health of 2 drives; and 1 more
+Tue 11:30  mail  nas01: still so: will be full in about 6 days; add a drive
+Wed 04:00  sms   nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): 8 sectors it cannot read, 8 more within a day
+Wed 07:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): 24 pending sectors, 24 more within a day; and 2 more
 Wed 11:00  sms   nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it
-Wed 15:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): 32 pending sectors, 16 more within a day; and 2 more
 Wed 17:00  sms   nas01: over: /mnt/enclosure1/column2/drive2 (SN007): 72 transfer errors (CRC), 6 more within a day; check its cable (lasted 1 d 9 h)
-Thu 00:00  mail  nas01: still so: 2 warnings about the health of 2 drives   [of Wed 01:30]
-Thu 00:00  mail  nas01: /mnt/enclosure2/column1/drive3 (SN018): 8 sectors it cannot read, 8 more within a day   [of Wed 04:00]
-Thu 00:00  mail  nas01: 1,434 of 1,620 plots, +36 in 24 h, full in about 5 days, 1 critical, 5 warnings   [of Wed 07:00]
+Thu 00:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): 24 pending sectors, 24 more within a day; and 2 more   [of Wed 01:30]
+Thu 00:00  mail  nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): 8 sectors it cannot read, 8 more within a day   [of Wed 04:00]
+Thu 00:00  mail  nas01: 1,434 of 1,620 plots, +36 in 24 h, full in about 5 days, 2 critical, 4 warnings   [of Wed 07:00]
 Thu 00:00  mail  nas01: plots now go to /mnt/enclosure3/column3/drive1, before: /mnt/enclosure3/column2/drive5   [of Wed 10:40]
 Thu 00:00  mail  nas01 CRITICAL: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it   [of Wed 11:00]
-Thu 00:00  mail  nas01: still so: will be full in about 5 days; add a drive   [of Wed 11:20]
-Thu 00:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): 32 pending sectors, 16 more within a day; and 2 more   [of Wed 15:00]
+Thu 00:00  mail  nas01: still so: will be full in about 5 days; add a drive   [of Wed 11:30]
 Thu 00:00  mail  nas01: over: /mnt/enclosure1/column2/drive2 (SN007): 72 transfer errors (CRC), 6 more within a day; check its cable (lasted 1 d 9 h)   [of Wed 17:00]
-Thu 04:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
+Thu 01:30  mail  nas01 CRITICAL: still so: 4 warnings about the health of 2 drives (3 critical)
 Thu 07:00  mail  nas01: 1,470 of 1,620 plots, +36 in 24 h, full in about 4 days, 1 critical, 4 warnings
-Thu 07:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
+Thu 07:00  sms   nas01 CRITICAL: still so: 4 warnings about the health of 2 drives (3 critical)
 Thu 10:01  mail  nas01 CRITICAL: /mnt/enclosure2/column3/drive1 (SN026) is gone: nothing is mounted there; look at its cable and dmesg (MADEUP 4TB, 4.0 TB, 36 plots)
 Thu 10:01  sms   nas01 CRITICAL: /mnt/enclosure2/column3/drive1 (SN026) is gone: nothing is mounted there; look at its cable and dmesg (MADEUP 4TB, 4.0 TB, 36 plots)
 Thu 10:40  mail  nas01: plots now go to /mnt/enclosure3/column3/drive2, before: /mnt/enclosure3/column3/drive1
-Thu 11:20  mail  nas01: still so: will be full in about 4 days; add a drive
+Thu 11:30  mail  nas01: still so: will be full in about 4 days; add a drive
 Thu 16:30  mail  nas01: /mnt/enclosure3/column4/drive1 (SN026) is back after 6 h 30 min
 Thu 16:30  sms   nas01: /mnt/enclosure3/column4/drive1 (SN026) is back after 6 h 30 min
-Fri 04:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
+Fri 01:30  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
 Fri 07:00  mail  nas01: 1,506 of 1,620 plots, +36 in 24 h, full in about 3 days, 1 critical, 4 warnings
 Fri 07:00  sms   nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
 Fri 08:00  mail  nas01: plotter2 has offered no plot for 24 hours; look whether it still plots
 Fri 08:00  sms   nas01: plotter2 has offered no plot for 24 hours; look whether it still plots
 Fri 10:40  mail  nas01: plots now go to /mnt/enclosure3/column3/drive3, before: /mnt/enclosure3/column3/drive2
-Fri 11:20  mail  nas01: still so: will be full in about 3 days; add a drive
+Fri 11:30  mail  nas01: still so: will be full in about 3 days; add a drive
 Fri 12:12  mail  nas01: /mnt/enclosure3/column3/drive3 (SN043): 50 °C; the limit is 50 °C
 Fri 12:12  sms   nas01: /mnt/enclosure3/column3/drive3 (SN043): 50 C; the limit is 50 C
 Fri 12:27  mail  nas01: 10 drives too hot
@@ -100,10 +97,10 @@ Fri 12:39  sms   nas01 CRITICAL: worse: /mnt/enclosure3/column3/drive1 (SN041): 
 Fri 12:42  mail  nas01: plots now go to /mnt/enclosure3/column3/drive4, before: /mnt/enclosure3/column3/drive3
 Fri 12:54  mail  nas01 CRITICAL: 24 drives too hot (3 critical)
 Fri 12:54  sms   nas01 CRITICAL: 24 drives too hot (3 critical)
-Fri 13:00  mail  nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status
-Fri 13:00  sms   nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status
 Fri 13:10  mail  nas01 CRITICAL: worse: /mnt/enclosure3/column3/drive4 (SN044): 55 °C; the limit is 55 °C, it gets no more plots; and 1 more
+Fri 13:10  mail  nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status
 Fri 13:10  sms   nas01 CRITICAL: worse: /mnt/enclosure3/column3/drive4 (SN044): 55 C; the limit is 55 C, it gets no more plots; and 1 more
+Fri 13:10  sms   nas01 CRITICAL: can receive no plot: no drive with room can be used: each is too hot, failing or at rest; see drive_manager status
 Fri 13:30  mail  nas01: /mnt/enclosure2/column2/drive3 (SN023): 50 °C; the limit is 50 °C
 Fri 13:30  sms   nas01: /mnt/enclosure2/column2/drive3 (SN023): 50 C; the limit is 50 C
 Fri 13:50  mail  nas01: /mnt/enclosure2/column3/drive2 (SN027): 50 °C; the limit is 50 °C
@@ -119,9 +116,9 @@ Fri 18:35  sms   nas01: over: 20 drives too hot
 Fri 18:50  mail  nas01: over: 7 drives too hot
 Fri 18:50  sms   nas01: over: 7 drives too hot
 Sat 01:30  mail  nas01: /mnt/enclosure1/column1/drive3 (SN003): 48 °C, most in /mnt/enclosure1/column1 have 37 °C; look at its fan
+Sat 01:30  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
 Sat 01:34  mail  nas01: over: /mnt/enclosure1/column1/drive3 (SN003): 46 °C, most in /mnt/enclosure1/column1 have 37 °C; look at its fan (lasted 8 min)
 Sat 01:50  mail  nas01: /mnt/enclosure1/column1/drive3 (SN003): 46 °C, most in /mnt/enclosure1/column1 have 37 °C; look at its fan (comes and goes)
-Sat 04:00  mail  nas01 CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more
 Sat 05:55  mail  nas01: over: /mnt/enclosure1/column1/drive3 (SN003): 47 °C, most in /mnt/enclosure1/column1 have 37 °C; look at its fan (lasted 3 h 7 min)
 Sat 07:00  mail  nas01: 1,535 of 1,620 plots, +29 in 24 h, full in about 2 days, 1 critical, 5 warnings
 Sat 07:00  sms   nas01: 5 messages of the quiet hours: CRITICAL: still so: /mnt/enclosure2/column1/drive3 (SN018): SMART says that it is failing; replace it; and 3 more; and...
@@ -130,17 +127,17 @@ Sat 08:00  sms   nas01: still so: plotter2 has offered no plot for 48 hours; loo
 Sat 10:10  mail  nas01: over: 3 warnings about the health of one drive
 Sat 10:10  sms   nas01: over: 3 warnings about the health of one drive
 Sat 10:30  mail  nas01: New drive found: /mnt/enclosure2/column1/drive3 (ext4, 4.0 TB free of 4.0 TB, 0 plots, serial SN046)
-Sat 11:20  mail  nas01: still so: will be full in about 3 days; add a drive
+Sat 11:30  mail  nas01: still so: will be full in about 3 days; add a drive
 Sat 12:00  mail  nas01: over: plotter2 has offered no plot for 52 hours; look whether it still plots (lasted 1 d 4 h)
 Sat 12:00  sms   nas01: over: plotter2 has offered no plot for 52 hours; look whether it still plots (lasted 1 d 4 h)
 Sat 17:20  mail  nas01: plots now go to /mnt/enclosure2/column1/drive3, before: /mnt/enclosure3/column3/drive4
+Sun 01:30  mail  nas01: still so: /mnt/enclosure3/column1/drive3 (SN033): 57 transfer errors (CRC), 9 more within a day; check its cable
 Sun 03:01  mail  nas01 CRITICAL: 13 drives lost (13 critical)
 Sun 03:01  sms   nas01 CRITICAL: 13 drives lost (13 critical)
 Sun 03:40  mail  nas01: 13 drives are back
-Sun 04:00  mail  nas01: still so: /mnt/enclosure3/column1/drive3 (SN033): 58 transfer errors (CRC), 9 more within a day; check its cable
 Sun 07:00  mail  nas01: 1,535 of 1,620 plots, +36 in 24 h, full in about 2 days, 2 warnings
-Sun 07:00  sms   nas01: 2 messages of the quiet hours: 13 drives are back; and 1 more
-Sun 11:20  mail  nas01: still so: will be full in about 2 days; add a drive
+Sun 07:00  sms   nas01: 2 messages of the quiet hours: still so: /mnt/enclosure3/column1/drive3 (SN033): 57 transfer errors (CRC), 9 more within a day; check its cable; and 1...
+Sun 11:30  mail  nas01: still so: will be full in about 2 days; add a drive
 Sun 16:00  mail  nas01 CRITICAL: worse: will be full in about 2 days; add a drive
 Sun 17:20  mail  nas01: plots now go to /mnt/enclosure3/column3/drive3, before: /mnt/enclosure2/column1/drive3
 Sun 19:00  mail  nas01: over: will be full in about 2 days; add a drive (lasted 6 d 7 h)

@@ -225,13 +225,14 @@ class Nas:
         if minute % READ_EVERY_MIN == 0:
             read = {disk.serial: disk.health(degrees[disk.identity.disk], now) for disk in here}
             health_cache.keep(
-                folder, health_cache.with_news(health_cache.load(folder), read, health_cache.Clock())
+                folder, health_cache.with_news(health_cache.load(folder), read, health_cache.Clock.now())
             )
         drives = tuple(disk.drive for disk in here)
         identities = {disk.mount: disk.identity for disk in here}
         facts = tuple(senses.facts_of(drives, identities, self.marks, degrees, health_cache.load(folder), {}))
         memory = rules_memory.load(folder)
-        sensed = senses.Senses(facts, memory, rules.unfit(facts, memory, limits), degrees)
+        unfit, dying = rules.unfit(facts, memory, limits), rules.dying(facts)
+        sensed = senses.Senses(facts, memory, unfit, degrees, failing=dying)
         return tick.World(drives, dict(self.marks), "", PLOT, now, identities, sensed.unfit, sensed)
 
     def _degrees(self, disk: Disk, minute: int) -> int:
