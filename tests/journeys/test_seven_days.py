@@ -254,7 +254,7 @@ def test_seven_days(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     lost = next(one for _, one in mail.mails if "13 drives lost" in one["Subject"])
     text = lost.get_body(("plain",)).get_content()
     assert re.findall(r"SN\d+", text) == [f"SN{n:03}" for n in range(16, 31) if n not in (18, 26)]
-    ways = ("manager_core.notify", "manager_core.outbox")
+    ways = ("manager_core.notify", "manager_core.outbox", "manager_core.outcome", "manager_core.entry")
     said = [one.getMessage() for one in caplog.records if one.name in ways and one.levelno >= logging.WARNING]
     (dead,) = said  # the mail server was told of once, and nothing else was wrong
     assert "[email]" in dead
