@@ -93,6 +93,7 @@ def remember(
         "counters": samples,
         "heat": {subject: level for subject, level in heat.items() if level},
         "plots": plots,
+        "warmer": rules_heat.remember(drives, memory, limits),
         "unread": {subject: each for subject, each in unread.items() if each.polls},
     }
 
@@ -121,7 +122,7 @@ def conditions(
         if drive.health is not None:
             yield from _smart(drive, drive.health, memory, limits, now)
         yield from rules_heat.hot(drive, memory.heat.get(drive.subject, 0), limits)
-    yield from rules_heat.warmer(drives, limits)
+    yield from rules_heat.warmer(drives, memory, limits)
 
 
 def _presence(drive: DriveFacts, limits: HealthLimits) -> Iterator[Condition]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from drive_manager import smart_facts
 from drive_manager.limits import HealthLimits
 from drive_manager.rules_facts import DriveFacts
-from drive_manager.rules_memory import Memory
+from drive_manager.rules_memory import Memory, Unread
 from manager_core.alerts import Condition, Severity
 
 WARM, HOT = 1, 2
@@ -44,8 +44,30 @@ def hot(drive: DriveFacts, level: int, limits: HealthLimits) -> Iterator[Conditi
     )
 
 
-def warmer(drives: Sequence[DriveFacts], limits: HealthLimits) -> Iterator[Condition]:
-    """Drives much warmer than most of their enclosure: the folder above with at least four drives in it."""
+def warmer(drives: Sequence[DriveFacts], memory: Memory, limits: HealthLimits) -> Iterator[Condition]:
+    """Drives much warmer than most of their enclosure, by so many looks or, without a sensor, by so many readings."""
+    polls = limits.over_median_polls
+    for drive, text in _warmer(drives, limits):
+        looks, readings = polls, memory.warmer.get(drive.subject)
+        if drive.temperature_c is None:
+            if readings is None or readings.polls < polls:
+                continue
+            looks = 1
+        yield Condition("warmer", drive.subject, Severity.WARNING, "temperature", text, looks, polls)
+
+
+def remember(drives: Sequence[DriveFacts], memory: Memory, limits: HealthLimits) -> dict[str, Unread]:
+    """By how many readings in a row each disk without a sensor was too warm: one reading holds for many minutes."""
+    found = {}
+    for drive, _ in _warmer(drives, limits):
+        if drive.temperature_c is None and drive.health is not None:
+            before, at = memory.warmer.get(drive.subject, Unread("", 0)), drive.health.read_at
+            found[drive.subject] = before if before.read_at == at else Unread(at, before.polls + 1)
+    return found
+
+
+def _warmer(drives: Sequence[DriveFacts], limits: HealthLimits) -> Iterator[tuple[DriveFacts, str]]:
+    """Those drives, and what to say; an enclosure is the folder above with at least four drives in it."""
     known = [drive for drive in drives if drive.rotational and not drive.missing and drive.degrees]
     below: dict[PurePosixPath, list[int]] = {}
     for drive in known:
@@ -56,10 +78,10 @@ def warmer(drives: Sequence[DriveFacts], limits: HealthLimits) -> Iterator[Condi
         enclosure = next((folder for folder in parents if len(below[folder]) >= NEIGHBOURS), None)
         if enclosure is None:
             continue
-        usual, degrees, polls = _median(below[enclosure]), drive.degrees or 0, limits.over_median_polls
+        usual, degrees = _median(below[enclosure]), drive.degrees or 0
         if degrees - usual > limits.over_median_c:
             text = f"{drive.name}: {degrees} °C, most in {enclosure} have {usual:g} °C; look at its fan"
-            yield Condition("warmer", drive.subject, Severity.WARNING, "temperature", text, polls, polls)
+            yield drive, text
 
 
 def _limits_c(drive: DriveFacts, limits: HealthLimits) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Unread:
-    """A drive that cannot be read: how many readings in a row failed, and when the last one of them was."""
+    """A drive that could not be read, or was too warm: how many readings in a row, and when the last of them was."""
 
     read_at: str
     polls: int
@@ -41,6 +41,7 @@ class Unread:
 class Memory:
     """By subject: samples (Unix time, value) of each counter, how hot (0, 1, 2), plots, failed readings.
 
+    `warmer`: readings in a row by which a disk without a sensor was warmer than its neighbours.
     `soon` is how soon the farm will be full (0, 1, 2) and `full_since` when it became full (Unix), or 0.
     """
 
@@ -50,6 +51,7 @@ class Memory:
     unread: Mapping[str, Unread] = field(default_factory=dict)
     soon: int = 0
     full_since: float = 0.0
+    warmer: Mapping[str, Unread] = field(default_factory=dict)
 
 
 def load(state_folder: Path) -> Memory:
@@ -101,4 +103,5 @@ def _memory(found: object) -> Memory:
         {subject: typed(Unread(**each)) for subject, each in facts["unread"].items()},
         int(facts["soon"]),
         float(facts["full_since"]),
+        {subject: typed(Unread(**each)) for subject, each in facts.get("warmer", {}).items()},
     )

@@ -220,6 +220,27 @@ def test_a_drive_much_warmer_than_most_of_its_enclosure(watch, mounts, degrees, 
     assert [(each.rule, each.polls, each.severity) for each in found] == [("warmer", 3, WARNING)] * warmer
 
 
+def test_a_warm_reading_of_half_an_hour_is_one_not_thirty(watch):
+    """Without a sensor a drive's temperature is that of its last reading by smartctl."""
+
+    def look(minute: int, degrees: int) -> list[str]:
+        at = minute // 30 / 2
+        facts = [
+            drive(
+                subject=f"S{n}",
+                mount=f"/mnt/e1/d{n}",
+                health=smart(at, temperature_c=30 + degrees * (n == 4)),
+            )
+            for n in range(5)
+        ]
+        return [each.rule for each in watch.all(*facts, hours=minute / 60) if each.polls == 1]
+
+    assert [look(minute, 9) for minute in range(60)] == [[]] * 60
+    assert [look(minute, 9) for minute in range(60, 64)] == [["warmer"]] * 4
+    assert look(90, 0) == []
+    assert look(120, 9) == []
+
+
 @pytest.mark.parametrize("state", ["timeout", "partial"])
 def test_a_drive_is_unreadable_after_three_readings_not_minutes(watch, state):
     for reading in range(3):
