@@ -7,6 +7,7 @@ status: OpenBSD nc exits 0 with a full drive and with a killed sender.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import resource
@@ -25,6 +26,8 @@ from manager_core.locks import Lock
 NAMES = ("nc.openbsd", "nc", "netcat", "ncat", "nc.traditional")
 LISTEN_TIMEOUT_S = 5.0
 TCP_LISTEN = "0A"
+# Says nothing of a program that cannot be started.
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Netcat:
 
 
 def flavour_of(path: str) -> str:
-    """Which netcat a program is, by its help text; "" when it is none that we know."""
+    """Which netcat a program is, by its help text; "" when it is none that we know. Raises NetcatError."""
     for flag, marks in (
         ("-h", {"OpenBSD netcat": "openbsd", "[v1.10": "traditional"}),
         ("--version", {"Ncat": "ncat"}),
@@ -57,7 +60,12 @@ def flavour_of(path: str) -> str:
             ran = subprocess.run(
                 [path, flag], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
+            return ""
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                why = f"{error.strerror}; look at this user's limits (`ulimit -a`) and at the NAS's memory"
+                raise NetcatError(f"{path} cannot be started: {why}") from error
             return ""
         text = (ran.stdout + ran.stderr).decode(errors="replace")
         for mark, flavour in marks.items():
@@ -88,6 +96,7 @@ class Listener:
 
     def __init__(self, netcat: Netcat, address: str, port: int, output: int, limit: int) -> None:
         self.address, self.port = address, port
+        _may_hold(limit)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`
         parent = os.getpid()
 
@@ -103,8 +112,9 @@ class Listener:
                 stderr=self._errors,
                 preexec_fn=in_the_child,  # noqa: PLW1509  no other thread runs yet
             )
-        except OSError as error:
-            raise NetcatError(f"{netcat.path} cannot be started: {error.strerror}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise NetcatError(f"{netcat.path} cannot be started: {why}") from error
 
     @property
     def pid(self) -> int:
@@ -251,6 +261,16 @@ def _first_free(
         f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({failed or 'all its ports are taken'}): "
         "check [receive] ports, netcat and netcat_flags on the NAS"
     )
+
+
+def _may_hold(size: int) -> None:
+    """Refuse a file that this user may not make so large; only root may raise that. Raises NetcatError."""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    if most != resource.RLIM_INFINITY and most < size and os.geteuid() != 0:
+        raise NetcatError(
+            f"this user's files on the NAS may have {most:,} bytes (`ulimit -Hf`), the plot has {size:,}: "
+            "raise `hard fsize` for this user in /etc/security/limits.conf"
+        )
 
 
 def _why_not(listener: Listener) -> str:
