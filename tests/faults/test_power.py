@@ -18,13 +18,13 @@ from rig.drives import MIB, Drive, PowerSwitch
 from rig.farm import PLOTS, PLOTTER_UID, Farm
 from rig.gobetween import Moment
 
-from faults import onway
+from faults import streams
 from faults.conftest import Row
 from faults.streams import MESSAGES
 
 pytestmark = pytest.mark.root
 
-SIZE = onway.PIECE + 6 * MIB
+SIZE = streams.PIECE + 6 * MIB
 SIDECAR = ".pieces.tmp"
 
 
@@ -42,7 +42,7 @@ def fresh(farm: Farm, row: Row) -> Path:
     farm.settle()
     farm.clear()
     farm.nas.admin("sync", "--file-system", farm.drives[0].mount)
-    return onway.plot(farm, row, size=SIZE)
+    return streams.offered_plot(farm, row, size=SIZE)
 
 
 @final
