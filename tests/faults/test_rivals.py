@@ -61,6 +61,7 @@ class Second:
             folders={"/home/plotter2": self.home, str(PLOTS): self.plots},
         )
         farm.hosts.append(self.host)
+        farm.plotter_logs[self.plots] = self.log
         self.address = connect(self.host, farm.nas, subnet="10.78.0", link=LINK)[1]
         self.host.name_host(self.address, "nas")
         self._settle_in()

@@ -150,8 +150,12 @@ def test_deleted(farm: Farm, row: Row, moment: str) -> None:
     plot, other = streams.some_plot(farm), streams.some_plot(farm, "b")
     os.utime(plot, (1, 1))
     row.offered(farm, plot, other)
-    _while_it_is_sent(farm, row, plot, moment, Path.unlink)
-    row.withdrawn(plot)
+
+    def delete(path: Path) -> None:
+        path.unlink()
+        row.withdrawn(path)
+
+    _while_it_is_sent(farm, row, plot, moment, delete)
     farm.settle()
     assert not other.exists()
     row.happened("the plot after it arrived in the same run")
