@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from rig.waits import wait_for
 from faults.conftest import Row
 
 PIECE = 64 * MIB
+OLD_S = 100 * 86400.0
 BRISK = {"idle_timeout_s": "3", "connect_timeout_s": "3"}
 BRISK_NAS = {"receive": {"idle_timeout_s": "3", "drive_timeout_s": "10"}}
 
@@ -110,6 +112,15 @@ def tell(farm: Farm, row: Row, program: str = "plot_manager", before: int = 0) -
     lines = [line for line in farm.log(program)[before:].splitlines() if any(mark in line for mark in marks)]
     if lines:
         row.happened(lines[-1].split(" - ", 2)[-1].partition(": ")[2])
+
+
+def grow_old(farm: Farm) -> None:
+    """As if all partials that a minute has seen had lain there for months."""
+    path = farm.nas_home / "plot_manager/state/state.json"
+    state = json.loads(path.read_text())
+    for wait in state["waits"].values():
+        wait["age_s"] += OLD_S
+    path.write_text(json.dumps(state))
 
 
 def with_a_piece_held(farm: Farm, plot: Path) -> Run:

@@ -99,16 +99,28 @@ def test_a_drive_fails_under_a_plot(farm: Farm, row: Row, fs: str, hurt: str) ->
     if hurt == "dies":
         farm.run_nas("online", str(first.mount))
     farm.tick()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
-def _no_partial_for_ever(farm: Farm, row: Row, plot: Path) -> None:
-    """A part of the plot that is left on a drive that was away goes when the plot is offered again, or by age."""
+def _no_part_for_ever(farm: Farm, row: Row, plot: Path) -> None:
+    """What is left of the plot on a drive that was away goes with time and without a hand, for the plot is elsewhere.
+
+    A part that holds every byte stays, and a person is told.
+    """
     if farm.partials():
-        row.happened("its part on the first drive waits for partial_days")
-        for path in farm.partials():
-            assert path.name.startswith(plot.name)
-            path.unlink()
+        assert all(path.name.startswith(plot.name) for path in farm.partials())
+        farm.tick()  # sees them, and asks nobody
+        streams.grow_old(farm)
+        said = minute(farm, row)
+        held = [path for path in farm.partials() if path.name == f"{plot.name}.tmp"]
+        if held:
+            assert held[0].stat().st_size == row.plots[0].size, f"{held[0]} is no whole plot, and stays"
+            assert f"{held[0].name} holds every byte of its plot" in said
+            for path in farm.partials():
+                path.unlink()
+        else:
+            assert "nobody asked for it in" in said
+            row.happened("its part on the other drive is swept after partial_days")
     row.holds(farm)
 
 
@@ -139,7 +151,7 @@ def test_ext4_turns_read_only_under_a_plot(farm: Farm, row: Row) -> None:
     first.insert()
     farm.run_nas("online", str(first.mount))
     farm.tick()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 def test_a_write_error_that_only_fsync_sees(farm: Farm, row: Row) -> None:
@@ -217,7 +229,7 @@ def test_another_program_eats_the_room_that_could_not_be_reserved(farm: Farm, ro
     assert "ran out of space" in farm.log("plot_manager")
     through(farm, row, plot, second)
     filler.unlink()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 def test_all_drives_full(farm: Farm, row: Row) -> None:
@@ -309,11 +321,16 @@ def test_another_drive_is_mounted_there_in_mid_stream(farm: Farm, row: Row) -> N
     first.remove(lazily=True)
     other.mount = first.mount
     other.insert()
-    before = sorted(path.name for path in other.folder.iterdir())
     farm.drives.remove(first)
-    streams.end(farm, row, run)
-    if plot.exists():
-        assert sorted(path.name for path in other.folder.iterdir()) == before, "chosen was another drive"
+    assert streams.end(farm, row, run) == 1
+    log = farm.log("plot_manager")
+    assert f"{first.mount} is not the drive any more that it was when the transfer began" in log
+    row.safe()
+    assert f"{plot.name} moved: {SIZE:,} bytes in " in log, (
+        "all of it anew, to a drive that is whole and its own"
+    )
+    assert (other.folder / plot.name).exists()
+    assert not plot.exists()
     row.recovering()
     farm.settle()
     farm.run_nas()
@@ -321,9 +338,10 @@ def test_another_drive_is_mounted_there_in_mid_stream(farm: Farm, row: Row) -> N
     row.recovered()
     first.mount = DRIVES / "drive4"
     first.insert()
+    assert not (first.folder / plot.name).exists(), "no name for what was written to a drive that had gone"
     farm.drives.append(first)
     farm.run_nas()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Row) -> None:
@@ -347,7 +365,7 @@ def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Ro
     if plot.exists():
         farm.move()
     row.recovered()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 # --- drives that hang
@@ -420,4 +438,4 @@ def test_a_drive_hangs_under_a_plot(farm: Farm, row: Row) -> None:
     wait_for(lambda: not farm.held_locks(), "the drive to be let go")
     farm.run_nas()
     row.recovered()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)

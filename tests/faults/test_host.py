@@ -97,6 +97,16 @@ def test_a_full_state_folder(farm: Farm, row: Row, side: str, of: str) -> None:
             assert "Traceback" not in done.stderr, done.stderr
         streams.tell(farm, row, "plot_manager" if side == "plotter" else "receive")
         row.safe()
+        assert tick.returncode == 0, "the minute goes on with what it remembers"
+        if side == "nas" and of == "files":  # not even a lock can be made, and nothing is received without
+            assert move.returncode == 1
+            assert f"{plot.name} stays here" in move.stderr
+            assert "No space left on device" in move.stderr
+            assert "plot_manager/state" in move.stderr
+            assert plot.exists()
+        else:
+            assert (move.returncode, move.stderr) == (0, "")
+            assert not plot.exists(), "memory is never permission"
         row.happened(f"the plot {'stays' if plot.exists() else 'moves all the same'}")
     row.finishes(farm)
 
