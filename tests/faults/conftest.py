@@ -55,7 +55,9 @@ class Row:
         return returncode
 
     def ran(self, done: Talked, log: str = "") -> Talked:
-        """Note how a run ended and the last thing that it told: WARNING or ERROR, on the console or in `log`."""
+        """Note how a run ended and the last thing that it told: WARNING or ERROR, on the console or new in `log`."""
+        if self._farm is not None:
+            log = log[self._read.get(self._farm.plots, 0) :]
         self.code(done.returncode)
         told = [
             line for line in (done.stderr or log).splitlines() if " ERROR " in line or " WARNING " in line

@@ -123,12 +123,12 @@ class Drive:
         try:
             yield
         finally:
-            with suppress(AssertionError, subprocess.CalledProcessError):  # thawed already
-                self._do("fsfreeze", "--unfreeze", self.mount)
+            self.thaw()
 
     def thaw(self) -> None:
-        """Have what hangs go on."""
-        self._do("fsfreeze", "--unfreeze", self.mount)
+        """Have what hangs go on; nothing happens when it does already."""
+        with suppress(AssertionError, subprocess.CalledProcessError):
+            self._do("fsfreeze", "--unfreeze", self.mount)
 
     @contextmanager
     def unreadable(self, path: Path) -> Iterator[None]:
