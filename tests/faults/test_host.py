@@ -278,6 +278,38 @@ def _nothing_moves_for(seconds: float) -> None:
     wait_for(lambda: time.monotonic() - began > seconds, f"{seconds:g} s without a byte")
 
 
+@pytest.mark.parametrize("days", [1, -1], ids=["ahead", "behind"])
+def test_the_clock_of_the_plotter_jumps_by_a_day(farm: Farm, row: Row, days: int) -> None:
+    """Between two runs, there and back: no plot waits for it, no trouble is told again, no part is lost."""
+    plot = streams.offered_plot(farm, row, size=streams.PIECE // 4)
+    run = streams.on_its_way(farm, plot)
+    streams.kill(farm.senders)
+    farm.plotter.limit_rate("")
+    row.code(streams.ended(run).returncode)
+    farm.settle()
+    assert farm.partials()
+    clock = Clock(farm.plotter_home / "clock", farm.plotter.home / "clock")
+    for number, ahead in enumerate((days, 0, days, 0)):
+        clock.set(ahead * DAY_S)
+        done = farm.run_plotter(env=clock.env)
+        assert (row.code(done.returncode), done.stderr) == (0, ""), "a jump of the clock is no event"
+        assert not plot.exists()
+        assert not farm.partials()
+        plot = streams.some_plot(farm, f"later-{number}", MIB)
+        row.offered(farm, plot)
+    farm.sshd.end()
+    said = []
+    for ahead in (0, days, 0):
+        clock.set(ahead * DAY_S)
+        done = farm.run_plotter(env=clock.env)
+        row.code(done.returncode)
+        said.append(done.stderr)
+    assert [bool(text) for text in said] == [True, False, False], f"told once: {said}"
+    row.happened(said[0].partition(": ")[2])
+    farm.sshd.start()
+    row.finishes(farm)
+
+
 # --- packages and peers
 
 

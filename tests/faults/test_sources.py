@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import realplots
+from rig.clock import Clock
 from rig.drives import MIB
-from rig.farm import PLOTTER_UID, Farm
+from rig.farm import PLOTS, PLOTTER_UID, Farm
 from rig.gobetween import Moment
+from rig.hanging import Hanging
+from rig.waits import wait_for
 
 from faults import streams
 from faults.conftest import Row
@@ -230,4 +234,55 @@ def test_another_plot_of_this_name_is_there(farm: Farm, row: Row, size: int) -> 
     # A person decides: the other plot goes, and the next run finishes the job.
     farm.arrived()[plot.name].unlink()
     row.offered(farm, plot)
+    row.finishes(farm)
+
+
+# --- the drive of the plots hangs
+
+
+HOUR_S = 3600
+HUNG = Path("/mnt/hung")
+HANGS = re.compile(r" WARNING .*does one of \[plots\] folders hang\?")
+
+
+def _an_hour_later(farm: Farm) -> dict[str, str]:
+    """The environment of a program that is started an hour later."""
+    clock = Clock(farm.plotter_home / "clock", farm.plotter.home / "clock")
+    clock.set(HOUR_S)
+    return clock.later
+
+
+@pytest.fixture
+def hanging(make_farm: Callable[..., Farm]) -> Iterator[tuple[Farm, Hanging]]:
+    """A plotter with two plot folders, one of which is on a drive that answers nothing."""
+    farm = make_farm(
+        plotter_ini={"plots": {"folders": f"{HUNG} {PLOTS}"}, "transfer": streams.BRISK},
+        nas_ini=streams.BRISK_NAS,
+    )
+    farm.add_drive(1)
+    farm.tick()
+    drive = Hanging(HUNG, farm.plotter)
+    yield farm, drive
+    drive.end()
+
+
+@pytest.mark.every_run
+def test_its_drive_hangs_when_a_run_looks(hanging: tuple[Farm, Hanging], row: Row) -> None:
+    """The run that looks there hangs; those of an hour later say so, and when it answers all goes on."""
+    farm, drive = hanging
+    plot = streams.some_plot(farm, size=MIB)
+    row.offered(farm, plot)
+    run = farm.spawn_plotter()
+    wait_for(farm.held_locks, "the run to begin")
+    done = row.ran(farm.run_plotter())
+    assert (done.returncode, done.stderr) == (0, ""), "at first that is a run like any other"
+    done = row.ran(farm.run_plotter(env=_an_hour_later(farm)))
+    assert done.returncode == 0
+    assert HANGS.search(farm.log("plot_manager")), farm.logs()
+    drive.answer()
+    row.recovering()
+    row.ran(streams.ended(run))
+    assert not plot.exists(), "the other folder's plots go as soon as it answers"
+    drive.end()
+    row.recovered()
     row.finishes(farm)
