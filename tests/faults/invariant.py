@@ -33,6 +33,11 @@ class Offered:
         """The plot's name, here and on the drives."""
         return self.source.name
 
+    def is_at_home(self) -> bool:
+        """Whether the plotter has it whole, under its name or, for the moment before it goes, aside."""
+        aside = self.source.with_name(f"{self.name}.leaving")
+        return bool(self.is_whole(self.source) or self.is_whole(aside))
+
     def is_whole(self, path: Path) -> bool | None:
         """Whether a file has every byte of it; None when it cannot be read."""
         try:
@@ -86,7 +91,7 @@ def safe(farm: Farm, plots: Collection[Offered], before: Facts, own: Collection[
     for plot in plots:
         same_name = [other for other in plots if other.name == plot.name]
         copies = [_final(plot, same_name, drive, before) for drive in farm.drives]
-        assert any(copies) or plot.is_whole(plot.source), f"{plot.name} is whole nowhere"
+        assert any(copies) or plot.is_at_home(), f"{plot.name} is whole nowhere"
     _nothing_else(farm, plots, before, own)
     beneath = written_beneath(farm)
     assert not beneath, f"written beneath a mount point: {beneath}"

@@ -167,8 +167,14 @@ STEPS: dict[str, Sight] = {
     "its sidecar is gone": lambda folder, plot: (
         (folder / plot.name).exists() and not (folder / f"{plot.name}{SIDECAR}").exists()
     ),
-    "the plotter has deleted it": lambda _, plot: not plot.exists(),
+    "the plotter has set it aside": lambda _, plot: not plot.exists(),
+    "the plotter has deleted it": lambda _, plot: is_gone(plot),
 }
+
+
+def is_gone(plot: Path) -> bool:
+    """Neither by its name nor aside."""
+    return not plot.exists() and not plot.with_name(f"{plot.name}.leaving").exists()
 
 
 def _size(path: Path) -> int:
@@ -219,9 +225,10 @@ def test_right_after_kept(farm: Farm, row: Row) -> None:
     through(farm, row, plot)
 
 
+@pytest.mark.parametrize("when", ["set aside", "deleted"])
 @pytest.mark.parametrize("fs", ["xfs", "ext4"])
-def test_the_plotter_loses_its_power_when_it_has_deleted_the_plot(
-    make_farm: Callable[..., Farm], row: Row, fs: str
+def test_the_plotter_loses_its_power_when_its_plot_is(
+    make_farm: Callable[..., Farm], row: Row, fs: str, when: str
 ) -> None:
     """Deleted or back after the remount: if it is back, it is offered again, compared, and deleted again."""
     farm = make_farm(nas_ini={"health": {"smart": "no"}})
@@ -235,7 +242,7 @@ def test_the_plotter_loses_its_power_when_it_has_deleted_the_plot(
     def prepare(moment: Moment) -> None:
         if moment.message.get("verb") == "SENT" and not moment.passed:
             outage.ready()
-            outage.cut_when(lambda: not plot.exists())
+            outage.cut_when(lambda: is_gone(plot) if when == "deleted" else not plot.exists())
 
     with Outage(farm, disk, lambda: [*farm.senders(), *farm.ssh_clients()]) as outage:
         with farm.between(prepare):

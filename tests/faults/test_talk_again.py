@@ -66,7 +66,14 @@ SCENES = {
         ((TO_PLOTTER, "HOLDS", 1), (TO_NAS, "SEND", 1), (TO_NAS, "SENT", 1), (TO_PLOTTER, "KEPT", 1)),
     ),
     "there": Scene(
-        talks.there_already, ((TO_PLOTTER, "HAVE", 1), (TO_NAS, "WORKING", 1), (TO_NAS, "DONE", 1))
+        talks.there_already,
+        (
+            (TO_PLOTTER, "HAVE", 1),
+            (TO_NAS, "WORKING", 1),
+            (TO_NAS, "ASIDE", 1),
+            (TO_PLOTTER, "HAVE", 2),
+            (TO_NAS, "DONE", 1),
+        ),
     ),
 }
 SAID = [(scene, message) for scene, each in SCENES.items() for message in each.messages]
@@ -107,9 +114,9 @@ def _run(farm: Farm, row: Row, scene: Scene, decide: Decide) -> Path:
     return plot
 
 
-def _ends(farm: Farm, row: Row, scene: Scene, plot: Path) -> None:
+def _ends(farm: Farm, row: Row, scene: Scene, plot: Path, *, stays: bool = False) -> None:
     """The next run finishes the job; of two plots of one name a person takes the other away first."""
-    if scene.stays:
+    if scene.stays or stays:
         row.recovering()
         farm.run_nas()
         assert farm.run_plotter().returncode == 1
@@ -181,25 +188,31 @@ HAVE_ALL: dict[str, object] = {"verb": "HAVE", "size": "all", "digest": "all", "
 KEPT_ALL: dict[str, object] = {
     "verb": "KEPT", "size": "all", "digest": "all", "drive": "d", "name": "all", "rehearsal": False,
 }  # fmt: skip
-ALTERED: dict[str, tuple[str, Spoken, dict[str, object]]] = {
-    "DAMAGED of a piece that was not sent": ("sent again", (TO_PLOTTER, "DAMAGED"), {"piece": 1000}),
-    "DAMAGED of the piece behind it": ("sent again", (TO_PLOTTER, "DAMAGED"), {"piece": +1}),
-    "DAMAGED of another transfer": ("sent again", (TO_PLOTTER, "DAMAGED"), {"transfer": "another"}),
-    "DAMAGED turned into HAVE": ("sent again", (TO_PLOTTER, "DAMAGED"), HAVE_ALL),
-    "HAVE of another transfer": ("there", (TO_PLOTTER, "HAVE"), {"transfer": "another"}),
-    "DONE of another transfer": ("there", (TO_NAS, "DONE"), {"transfer": "another"}),
-    "DONE turned into DIFFERS": ("there", (TO_NAS, "DONE"), {"verb": "DIFFERS"}),
-    "WORKING of another transfer": ("there", (TO_NAS, "WORKING"), {"transfer": "another"}),
-    "WORKING turned into DONE": ("there", (TO_NAS, "WORKING"), {"verb": "DONE"}),
-    "WORKING turned into DIFFERS": ("there", (TO_NAS, "WORKING"), {"verb": "DIFFERS"}),
-    "WORKING that makes no sense": ("there", (TO_NAS, "WORKING"), {"done": 1e18, "total": 0.0}),
-    "DIFFERS of another transfer": ("another one", (TO_NAS, "DIFFERS"), {"transfer": "another"}),
-    "DIFFERS turned into DONE": ("another one", (TO_NAS, "DIFFERS"), {"verb": "DONE"}),
-    "REFUSED of another transfer": ("another one", (TO_PLOTTER, "REFUSED"), {"transfer": "another"}),
-    "REFUSED turned into HAVE": ("another one", (TO_PLOTTER, "REFUSED"), HAVE_ALL),
-    "REFUSED turned into KEPT": ("another one", (TO_PLOTTER, "REFUSED"), KEPT_ALL),
-    "HOLDS another piece": ("in flight", (TO_PLOTTER, "HOLDS"), {"pieces": [OTHER]}),
-    "HOLDS nothing": ("in flight", (TO_PLOTTER, "HOLDS"), {"pieces": []}),
+ALTERED: dict[str, tuple[str, tuple[str, str, int], dict[str, object]]] = {
+    "DAMAGED of a piece that was not sent": ("sent again", (TO_PLOTTER, "DAMAGED", 1), {"piece": 1000}),
+    "DAMAGED of the piece behind it": ("sent again", (TO_PLOTTER, "DAMAGED", 1), {"piece": +1}),
+    "DAMAGED of another transfer": ("sent again", (TO_PLOTTER, "DAMAGED", 1), {"transfer": "another"}),
+    "DAMAGED turned into HAVE": ("sent again", (TO_PLOTTER, "DAMAGED", 1), HAVE_ALL),
+    "HAVE of another transfer": ("there", (TO_PLOTTER, "HAVE", 1), {"transfer": "another"}),
+    "HAVE again of another digest": ("there", (TO_PLOTTER, "HAVE", 2), {"digest": OTHER}),
+    "HAVE again on another drive": ("there", (TO_PLOTTER, "HAVE", 2), {"drive": "/mnt/farm/drive2"}),
+    "HAVE again turned into KEPT": ("there", (TO_PLOTTER, "HAVE", 2), KEPT_ALL),
+    "ASIDE of another transfer": ("there", (TO_NAS, "ASIDE", 1), {"transfer": "another"}),
+    "ASIDE turned into DONE": ("there", (TO_NAS, "ASIDE", 1), {"verb": "DONE"}),
+    "ASIDE turned into DIFFERS": ("there", (TO_NAS, "ASIDE", 1), {"verb": "DIFFERS"}),
+    "DONE of another transfer": ("there", (TO_NAS, "DONE", 1), {"transfer": "another"}),
+    "DONE turned into DIFFERS": ("there", (TO_NAS, "DONE", 1), {"verb": "DIFFERS"}),
+    "WORKING of another transfer": ("there", (TO_NAS, "WORKING", 1), {"transfer": "another"}),
+    "WORKING turned into DONE": ("there", (TO_NAS, "WORKING", 1), {"verb": "DONE"}),
+    "WORKING turned into DIFFERS": ("there", (TO_NAS, "WORKING", 1), {"verb": "DIFFERS"}),
+    "WORKING that makes no sense": ("there", (TO_NAS, "WORKING", 1), {"done": 1e18, "total": 0.0}),
+    "DIFFERS of another transfer": ("another one", (TO_NAS, "DIFFERS", 1), {"transfer": "another"}),
+    "DIFFERS turned into DONE": ("another one", (TO_NAS, "DIFFERS", 1), {"verb": "DONE"}),
+    "REFUSED of another transfer": ("another one", (TO_PLOTTER, "REFUSED", 1), {"transfer": "another"}),
+    "REFUSED turned into HAVE": ("another one", (TO_PLOTTER, "REFUSED", 1), HAVE_ALL),
+    "REFUSED turned into KEPT": ("another one", (TO_PLOTTER, "REFUSED", 1), KEPT_ALL),
+    "HOLDS another piece": ("in flight", (TO_PLOTTER, "HOLDS", 1), {"pieces": [OTHER]}),
+    "HOLDS nothing": ("in flight", (TO_PLOTTER, "HOLDS", 1), {"pieces": []}),
 }
 
 
@@ -209,17 +222,18 @@ ALTERED: dict[str, tuple[str, Spoken, dict[str, object]]] = {
 )
 def test_a_message_altered(farm: Farm, row: Row, what: str) -> None:
     """Whoever alters it: what either side does then is never worth a plot."""
-    scene, (way, verb), changes = ALTERED[what]
+    scene, said, changes = ALTERED[what]
 
     def alter(moment: Moment) -> str:
-        source = next(iter(row.plots)).source
-        facts = talks.known(source) if "all" in changes.values() else {}
+        source = row.plots[0].source
+        at = source if source.exists() else source.with_name(f"{source.name}.leaving")
+        facts = {**talks.known(at), "name": source.name} if "all" in changes.values() else {}
         return talks.altered(moment.message, changes, facts)
 
-    decide, seen = _once((way, verb, 1), alter)
+    decide, seen = _once(said, alter)
     plot = _run(farm, row, SCENES[scene], decide)
-    assert seen, f"it should have been said:\n{farm.logs()}"
-    _ends(farm, row, SCENES[scene], plot)
+    assert len(seen) >= said[2], f"it should have been said:\n{farm.logs()}"
+    _ends(farm, row, SCENES[scene], plot, stays="turned into DIFFERS" in what and said[1] != "DONE")
 
 
 # --- netcat, at the two moments at which nothing moves

@@ -78,9 +78,12 @@ class Book:
         keys, unread = set(), []
         for folder in folders:
             for path in listing(folder):
-                if path.name.endswith(FINAL):
+                name = path.name.removesuffix(
+                    ".leaving"
+                )  # set aside by its plotter, for a moment or by a killed run
+                if name.endswith(FINAL):
                     try:
-                        keys.add((path.name, self.digests.of(path)))
+                        keys.add((name, self.digests.of(path)))
                     except FileNotFoundError:  # just moved
                         continue
                     except OSError:

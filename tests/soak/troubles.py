@@ -16,11 +16,11 @@ from soak.book import listing
 from soak.farm import Plotter
 from soak.world import World
 
-WAYS = dict.fromkeys(("OFFER", "SEND", "SENT", "DONE", "DIFFERS"), TO_NAS)
+WAYS = dict.fromkeys(("OFFER", "SEND", "SENT", "ASIDE", "DONE", "DIFFERS"), TO_NAS)
 USUAL = ("OFFER", "HOLDS", "SEND", "READY", "SENT", "KEPT")
-VERBS = ("HELLO", *USUAL, "HAVE", "DONE", "DAMAGED", "DIFFERS", "REFUSED")
-LAST_WORDS = ("KEPT", "HAVE", "DONE")
-OF_OLD_PLOTS = ("HAVE", "DONE")
+VERBS = ("HELLO", *USUAL, "HAVE", "ASIDE", "DONE", "DAMAGED", "DIFFERS", "REFUSED")
+LAST_WORDS = ("KEPT", "HAVE", "ASIDE", "DONE")
+OF_OLD_PLOTS = ("HAVE", "ASIDE", "DONE")
 OF_OTHER_PLOTS = ("DIFFERS", "REFUSED")
 STREAM = "stream"
 STREAM_RATE = "60mbit"
