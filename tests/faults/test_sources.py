@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import realplots
 from rig.clock import Clock
-from rig.drives import MIB
+from rig.drives import MIB, Drive
 from rig.farm import PLOTS, PLOTTER_UID, Farm
 from rig.gobetween import Moment
 from rig.hanging import Hanging
@@ -159,8 +160,10 @@ def test_deleted(farm: Farm, row: Row, moment: str) -> None:
         path.unlink()
         row.withdrawn(path)
 
+    before = farm.log("plot_manager")
     _while_it_is_sent(farm, row, plot, moment, delete)
     farm.settle()
+    assert f"{plot.name} stays here" not in farm.log("plot_manager").removeprefix(before), "it does not"
     assert not other.exists()
     row.happened("the plot after it arrived in the same run")
     arrived = farm.arrived()
@@ -252,37 +255,70 @@ def _an_hour_later(farm: Farm) -> dict[str, str]:
     return clock.later
 
 
-@pytest.fixture
-def hanging(make_farm: Callable[..., Farm]) -> Iterator[tuple[Farm, Hanging]]:
-    """A plotter with two plot folders, one of which is on a drive that answers nothing."""
+def _minutes_pass(farm: Farm) -> None:
+    """As if the folders that hang had been left alone for longer."""
+    path = farm.plotter_home / "plot_manager/state/hanging_folders.json"
+    known = json.loads(path.read_text())
+    for hung in known.values():
+        hung["at"] -= HOUR_S
+    path.write_text(json.dumps(known))
+
+
+@pytest.mark.every_run
+def test_its_drive_hangs_when_a_run_looks(make_farm: Callable[..., Farm], row: Row) -> None:
+    """The plots of the other folder move all the same, in each run; told once; and when it answers all is as before."""
     farm = make_farm(
-        plotter_ini={"plots": {"folders": f"{HUNG} {PLOTS}"}, "transfer": streams.BRISK},
+        plotter_ini={
+            "plots": {"folders": f"{HUNG} {PLOTS}", "look_timeout_s": "2"},
+            "transfer": streams.BRISK,
+        },
         nas_ini=streams.BRISK_NAS,
     )
     farm.add_drive(1)
     farm.tick()
     drive = Hanging(HUNG, farm.plotter)
-    yield farm, drive
-    drive.end()
-
-
-@pytest.mark.every_run
-def test_its_drive_hangs_when_a_run_looks(hanging: tuple[Farm, Hanging], row: Row) -> None:
-    """The run that looks there hangs; those of an hour later say so, and when it answers all goes on."""
-    farm, drive = hanging
-    plot = streams.some_plot(farm, size=MIB)
+    try:
+        told = []
+        for name in "ab":
+            plot = streams.some_plot(farm, name, MIB)
+            row.offered(farm, plot)
+            done = row.ran(farm.run_plotter())
+            assert done.returncode == 1
+            assert not plot.exists(), "one folder that hangs stops nothing else"
+            told.append(f"folder {HUNG} hangs" in done.stderr)
+        assert told == [True, False], "told once"
+    finally:
+        drive.end()
+    farm.plotter.admin("chown", f"{PLOTTER_UID}:{PLOTTER_UID}", HUNG)
+    plot = farm.plotter.path(HUNG) / "plot-k32-c.plot"
+    farm.give([realplots.fabricate_v1(plot, MIB)])
     row.offered(farm, plot)
-    run = farm.spawn_plotter()
-    wait_for(farm.held_locks, "the run to begin")
-    done = row.ran(farm.run_plotter())
-    assert (done.returncode, done.stderr) == (0, ""), "at first that is a run like any other"
-    done = row.ran(farm.run_plotter(env=_an_hour_later(farm)))
-    assert done.returncode == 0
-    assert HANGS.search(farm.log("plot_manager")), farm.logs()
-    drive.answer()
+    row.recovering()
+    farm.settle()
+    _minutes_pass(farm)
+    farm.move()
+    assert not plot.exists()
+    row.recovered()
+    row.holds(farm)
+
+
+def test_its_drive_hangs_in_mid_stream(farm: Farm, row: Row) -> None:
+    """The run waits in the kernel and sends nothing; those of an hour later say so, and then it goes on."""
+    disk = Drive(farm.base / "disk.img", PLOTS, size=128 * MIB, owner=PLOTTER_UID, host=farm.plotter)
+    plot = farm.give([realplots.fabricate_v1(disk.folder / "plot-k32-a.plot", SIZE)])[0]
+    row.offered(farm, plot)
+    disk.forget(plot)
+    run = streams.on_its_way(farm, plot, arrived=MIB)
+    disk.forget(plot)
+    with disk.hanging_reads():
+        farm.plotter.limit_rate("")
+        wait_for(lambda: not farm.receivers(), "the NAS to give up by itself", 30)
+        assert run.popen.poll() is None, "the run hangs with its drive"
+        done = row.ran(farm.run_plotter(env=_an_hour_later(farm)), farm.log("plot_manager"))
+        assert done.returncode == 0
+        assert HANGS.search(farm.log("plot_manager")), farm.logs()
     row.recovering()
     row.ran(streams.ended(run))
-    assert not plot.exists(), "the other folder's plots go as soon as it answers"
-    drive.end()
     row.recovered()
     row.finishes(farm)
+    disk.remove()

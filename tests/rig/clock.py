@@ -75,7 +75,8 @@ class Clock:
             str(source),
         ]
         subprocess.run(command, check=True, timeout=60)
-        # `env`: only the wall clock; `later`: all clocks, as for a program that is started so much later.
+        # `env`: only the wall clock; `later`: all clocks, as for a program that is started so much later. Such a one
+        # must not wait for anything with a deadline: the kernel would have it wait that much longer.
         self.env = {"LD_PRELOAD": str(seen_as / "clock.so"), "CLOCK_SHIFT_FILE": str(seen_as / "shift")}
         self.later = {**self.env, "CLOCK_SHIFT_ALL": "yes"}
 
