@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import realplots
 from rig.clock import Clock
 from rig.drives import MIB, Drive
-from rig.farm import PLOTS, PLOTTER_UID, Farm
+from rig.farm import DRIVES, NAS_UID, PLOTS, PLOTTER_UID, PROGRAMS, Farm, Talked, ini_text
 from rig.gobetween import Moment
 from rig.hanging import Hanging
 from rig.waits import wait_for
@@ -322,3 +324,92 @@ def test_its_drive_hangs_in_mid_stream(farm: Farm, row: Row) -> None:
     row.recovered()
     row.finishes(farm)
     disk.remove()
+
+
+# --- the plot folder is one of the NAS's own drives
+
+
+def _of_one_machine(farm: Farm, folder: Path) -> Path:
+    """Plotter and NAS in one machine, by `host = localhost`, with a drive of the NAS as plot folder; a plot there."""
+    nas: dict[str, object] = {"host": "localhost", "receive_script": "~/plot_manager/receive_plot.sh"}
+    ini = farm.nas_home / ".config/plot_manager/plot_manager.ini"
+    ini.write_text(ini_text({"plots": {"folders": folder}, "nas here": nas, "transfer": streams.BRISK}))
+    os.chown(ini, NAS_UID, NAS_UID)
+    drive = farm.drives[0]
+    farm.plotter_logs[drive.folder] = lambda: _text(farm.nas_home / "plot_manager/logs/plot_manager.log")
+    plot = realplots.fabricate_v1(drive.folder / "plot-k32-a.plot", MIB)
+    os.chown(plot, NAS_UID, NAS_UID)
+    return plot
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _run_there(farm: Farm) -> Talked:
+    return streams.ended(farm.nas.spawn(PROGRAMS / "plot_manager"))
+
+
+SAME = {
+    "the drive itself": DRIVES / "drive1",
+    "a bind mount": Path("/mnt/bound"),
+    "a link": Path("/home/nas/here"),
+}
+
+
+@pytest.fixture
+def plot_on_a_drive(request: pytest.FixtureRequest, make_farm: Callable[..., Farm]) -> tuple[Farm, Path]:
+    farm = make_farm(nas_ini=streams.BRISK_NAS)
+    for number in (1, 2):
+        farm.add_drive(number)
+    folder = SAME[request.param]
+    if request.param == "a bind mount":
+        farm.nas.admin("mkdir", folder)
+        farm.nas.admin("mount", "--bind", DRIVES / "drive1", folder)
+    elif request.param == "a link":
+        farm.nas.admin("ln", "-s", DRIVES / "drive1", folder)
+    farm.tick()
+    return farm, _of_one_machine(farm, folder)
+
+
+@pytest.mark.every_run
+@pytest.mark.parametrize("plot_on_a_drive", SAME, indirect=True)
+def test_its_folder_is_a_drive_of_the_nas(plot_on_a_drive: tuple[Farm, Path], row: Row) -> None:
+    """Both copies are one: nothing is deleted, in no run, and the user reads why."""
+    farm, plot = plot_on_a_drive
+    row.offered(farm, plot)
+    before = plot.stat().st_ino
+    runs = [row.ran(_run_there(farm)) for _ in range(3)]
+    assert [run.returncode for run in runs] == [1, 1, 1]
+    assert f"{plot.name} stays here" in runs[0].stderr
+    assert "[plots] folders must not be a drive of the NAS" in runs[0].stderr
+    assert [bool(run.stderr) for run in runs] == [True, False, False], "told once"
+    assert plot.stat().st_ino == before
+    farm.tick()
+    row.holds(farm, stays=[plot])
+
+
+@pytest.mark.parametrize("plot_on_a_drive", SAME, indirect=True)
+def test_killed_when_the_plot_of_such_a_folder_is_aside(plot_on_a_drive: tuple[Farm, Path], row: Row) -> None:
+    """It has its name again after the next run."""
+    farm, plot = plot_on_a_drive
+    row.offered(farm, plot)
+    row.own.add(f"{plot.name}.leaving")
+    aside = plot.with_name(f"{plot.name}.leaving")
+    for _ in range(5):
+        (farm.nas_home / "plot_manager/state/conflicts.json").unlink(missing_ok=True)
+        run = farm.nas.spawn(PROGRAMS / "plot_manager")
+        while run.popen.poll() is None and not aside.exists():
+            time.sleep(0.00005)
+        run.signal(signal.SIGKILL)
+        streams.ended(run)
+        farm.settle()
+        row.safe()
+        if aside.exists():
+            break
+    assert aside.exists(), "no run was met at that moment"
+    row.recovering()
+    assert row.ran(_run_there(farm)).returncode == 1
+    row.recovered()
+    assert not aside.exists()
+    row.holds(farm, stays=[plot])
