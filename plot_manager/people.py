@@ -19,7 +19,7 @@ from manager_core.errors import ManagerError
 from manager_core.ping import Ping
 from manager_core.plots import State
 from manager_core.program import FAILED
-from plot_manager import recall, rules, told
+from plot_manager import answering, recall, rules, told
 from plot_manager.finished import Finished
 from plot_manager.rules import PlotterFacts
 from plot_manager.settings import PROGRAM, Settings
@@ -87,7 +87,11 @@ class People:
         """Judge, keep, and post what is new. `fault` is what ended the run; None while it goes on."""
         settings, host = self.settings, notify.host(self.settings)
         memory = recall.read(self._folder)
-        used, unknown = used_percent(settings.plots.folders, host)
+        hanging = answering.hanging_now(self._folder)
+        used, unknown = used_percent(
+            [each for each in settings.plots.folders if str(each) not in hanging], host
+        )
+        unknown += [f"{host}:{folder}" for folder in hanging]
         found = facts(host, used, told.Told(self._folder / told.NAME).troubles, self._found, memory, fault)
         conditions, after = rules.judge(found, memory.judged, settings.watch, memory.clock.now(memory.at))
         if fault is None:

@@ -31,12 +31,14 @@ class Row:
         self.plots: list[invariant.Offered] = []
         self._before: invariant.Facts = {}
         self.own: set[str] = set()  # names on the drives that the test writes itself
+        self._read: dict[Path, int] = {}  # of each plotter's log so far, in letters
 
     def offered(self, farm: Farm, *paths: Path) -> None:
         """These plots are about to be offered, and this is what else stands on the drives."""
         self._farm = farm
         self.plots = [plot for plot in self.plots if plot.source not in paths] + invariant.offered(paths)
         self._before = invariant.facts(farm)
+        self._read = {folder: len(log()) for folder, log in farm.plotter_logs.items()}
 
     def withdrawn(self, path: Path) -> None:
         """The user himself took this plot away."""
@@ -49,10 +51,13 @@ class Row:
     def code(self, returncode: int) -> int:
         """Note an exit code."""
         self._codes.append(returncode)
+        self.told_rightly()
         return returncode
 
     def ran(self, done: Talked, log: str = "") -> Talked:
-        """Note how a run ended and the last thing that it told: WARNING or ERROR, on the console or in `log`."""
+        """Note how a run ended and the last thing that it told: WARNING or ERROR, on the console or new in `log`."""
+        if self._farm is not None:
+            log = log[self._read.get(self._farm.plots, 0) :]
         self.code(done.returncode)
         told = [
             line for line in (done.stderr or log).splitlines() if " ERROR " in line or " WARNING " in line
@@ -60,6 +65,14 @@ class Row:
         if told:
             self.happened(told[-1].partition(": ")[2])
         return done
+
+    def told_rightly(self) -> None:
+        """What the plotters told of their plots since the last time is so. Raises AssertionError."""
+        for folder, log in (self._farm.plotter_logs if self._farm is not None else {}).items():
+            told, before = log(), self._read.get(folder, 0)
+            self._read[folder] = len(told)
+            plots = [plot for plot in self.plots if plot.source.parent == folder]
+            invariant.told_rightly(told[before:], plots)
 
     def safe(self) -> None:
         """What holds at every instant: also now, in the middle of the fault. Raises AssertionError."""
@@ -78,6 +91,7 @@ class Row:
     def holds(self, farm: Farm, *, stays: Sequence[Path] = ()) -> None:
         """The whole invariant, after the run that finished the job; `stays`: plots that no NAS may take."""
         assert farm is self._farm, "row.offered comes first"
+        self.told_rightly()
         self.safe()
         with suppress(AssertionError):  # the next line says what is left
             wait_for(lambda: not invariant.left(farm), "nothing to be left")
@@ -92,6 +106,7 @@ class Row:
         # The minute first: a receiver that was killed could not remove its sign.
         farm.tick()
         farm.move()
+        self.told_rightly()
         self.recovered()
         self.holds(farm)
 

@@ -1,13 +1,14 @@
 """What holds whatever happens, asked of real files and processes.
 
 Every plot that was offered is complete at one place at least; no incomplete file has a final name; nothing was written
-outside the drives, to other files or past the offered size; nothing of ours is left running, listening or locked; and
-the next run finishes the job.
+outside the drives, to other files or past the offered size; what the plotter told of its plots is so; nothing of ours
+is left running, listening or locked; and the next run finishes the job.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ class Offered:
     def name(self) -> str:
         """The plot's name, here and on the drives."""
         return self.source.name
+
+    def is_at_home(self) -> bool:
+        """Whether the plotter has it whole, under its name or, for the moment before it goes, aside."""
+        aside = self.source.with_name(f"{self.name}.leaving")
+        return bool(self.is_whole(self.source) or self.is_whole(aside))
 
     def is_whole(self, path: Path) -> bool | None:
         """Whether a file has every byte of it; None when it cannot be read."""
@@ -85,7 +91,7 @@ def safe(farm: Farm, plots: Collection[Offered], before: Facts, own: Collection[
     for plot in plots:
         same_name = [other for other in plots if other.name == plot.name]
         copies = [_final(plot, same_name, drive, before) for drive in farm.drives]
-        assert any(copies) or plot.is_whole(plot.source), f"{plot.name} is whole nowhere"
+        assert any(copies) or plot.is_at_home(), f"{plot.name} is whole nowhere"
     _nothing_else(farm, plots, before, own)
     beneath = written_beneath(farm)
     assert not beneath, f"written beneath a mount point: {beneath}"
@@ -114,6 +120,24 @@ def _nothing_else(farm: Farm, plots: Collection[Offered], before: Facts, own: Co
             assert name.endswith(".pieces.tmp") or size <= sizes[of], (
                 f"{mount}/{name} is past the offered size"
             )
+
+
+STAYS, DELETED = " stays here", "; local copy deleted"
+
+
+def told_rightly(told: str, plots: Iterable[Offered]) -> None:
+    """The last that a plotter's log says of each plot is so: it stays here, or the local copy is deleted."""
+    for plot in plots:
+        about = [line for line in told.splitlines() if f"{plot.name}{STAYS}" in line or _deleted(line, plot)]
+        if not about:
+            continue
+        with suppress(OSError):  # the disk of a plotter may be dead by now
+            here = plot.source in plot.source.parent.iterdir()
+            assert here == (STAYS in about[-1]), f"{plot.source} is {'' if here else 'not '}here: {about[-1]}"
+
+
+def _deleted(line: str, plot: Offered) -> bool:
+    return DELETED in line and f" {plot.name} " in line
 
 
 def written_beneath(farm: Farm) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 FILE = Path(__file__).resolve().parents[2] / ".cache/faults.txt"
 # In the order in which the table is printed; a module that is not named here comes last.
-KINDS = ("processes", "talk", "network", "drives", "sources", "rivals", "host", "power")
+KINDS = ("processes", "talk", "talk_again", "network", "drives", "sources", "rivals", "host", "power")
 WIDTH = 116
 
 

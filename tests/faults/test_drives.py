@@ -13,7 +13,7 @@ from rig.farm import DRIVES, FAST_NAS, NAS_UID, PLOTS, PLOTTER_UID, Farm
 from rig.hanging import Hanging
 from rig.waits import wait_for
 
-from faults import onway
+from faults import streams
 from faults.conftest import Row
 
 pytestmark = pytest.mark.root
@@ -54,7 +54,7 @@ def minute(farm: Farm, row: Row) -> str:
     """A minute of the NAS that may have something to say; what it logged."""
     before = len(farm.log("drive_manager"))
     row.code(farm.run_nas().returncode)
-    onway.tell(farm, row, "drive_manager", before)
+    streams.tell(farm, row, "drive_manager", before)
     return farm.log("drive_manager")[before:]
 
 
@@ -84,12 +84,12 @@ HURTS: dict[str, Callable[[Drive], object]] = {
 @pytest.mark.parametrize("fs", ["ext4", "xfs"])
 def test_a_drive_fails_under_a_plot(farm: Farm, row: Row, fs: str, hurt: str) -> None:
     first, second = two(farm, fs)
-    plot = onway.plot(farm, row, size=SIZE)
-    run = onway.begin(farm, first, plot)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
     HURTS[hurt](first)
     if hurt == "lazily unmounted":
         farm.nas.admin("chown", f"{NAS_UID}:{NAS_UID}", first.mount)
-    code = onway.end(farm, row, run)
+    code = streams.end(farm, row, run)
     assert code == 1
     through(farm, row, plot, second)
     if hurt == "dies":
@@ -99,23 +99,35 @@ def test_a_drive_fails_under_a_plot(farm: Farm, row: Row, fs: str, hurt: str) ->
     if hurt == "dies":
         farm.run_nas("online", str(first.mount))
     farm.tick()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
-def _no_partial_for_ever(farm: Farm, row: Row, plot: Path) -> None:
-    """A part of the plot that is left on a drive that was away goes when the plot is offered again, or by age."""
+def _no_part_for_ever(farm: Farm, row: Row, plot: Path) -> None:
+    """What is left of the plot on a drive that was away goes with time and without a hand, for the plot is elsewhere.
+
+    A part that holds every byte stays, and a person is told.
+    """
     if farm.partials():
-        row.happened("its part on the first drive waits for partial_days")
-        for path in farm.partials():
-            assert path.name.startswith(plot.name)
-            path.unlink()
+        assert all(path.name.startswith(plot.name) for path in farm.partials())
+        farm.tick()  # sees them, and asks nobody
+        streams.grow_old(farm)
+        said = minute(farm, row)
+        held = [path for path in farm.partials() if path.name == f"{plot.name}.tmp"]
+        if held:
+            assert held[0].stat().st_size == row.plots[0].size, f"{held[0]} is no whole plot, and stays"
+            assert f"{held[0].name} holds every byte of its plot" in said
+            for path in farm.partials():
+                path.unlink()
+        else:
+            assert "nobody asked for it in" in said
+            row.happened("its part on the other drive is swept after partial_days")
     row.holds(farm)
 
 
 @pytest.mark.parametrize("fs", ["ext4", "xfs"])
 def test_a_drive_dies_between_two_minutes(farm: Farm, row: Row, fs: str) -> None:
     first, second = two(farm, fs)
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     first.die()
     row.code(farm.run_plotter().returncode)
     through(farm, row, plot, second)
@@ -129,17 +141,17 @@ def test_a_drive_dies_between_two_minutes(farm: Farm, row: Row, fs: str) -> None
 
 def test_ext4_turns_read_only_under_a_plot(farm: Farm, row: Row) -> None:
     first, second = two(farm, options="errors=remount-ro")
-    plot = onway.plot(farm, row, size=SIZE)
-    run = onway.begin(farm, first, plot)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
     first.become_read_only()
-    onway.end(farm, row, run)
+    streams.end(farm, row, run)
     through(farm, row, plot, second)
     assert "read-only" in minute(farm, row)
     first.remove()
     first.insert()
     farm.run_nas("online", str(first.mount))
     farm.tick()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 def test_a_write_error_that_only_fsync_sees(farm: Farm, row: Row) -> None:
@@ -148,10 +160,10 @@ def test_a_write_error_that_only_fsync_sees(farm: Farm, row: Row) -> None:
     first = add(farm, 1, backing.mount / "drive1.img", size=64 * MIB)
     second = farm.add_drive(2, size=128 * MIB)
     farm.tick()
-    plot = onway.plot(farm, row, size=SIZE)
-    run = onway.begin(farm, first, plot)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
     backing.die()
-    onway.end(farm, row, run)
+    streams.end(farm, row, run)
     through(farm, row, plot, second)
     assert str(first.mount) in (farm.nas_home / "plot_manager/state/offline.json").read_text()
     farm.drives.remove(first)
@@ -166,9 +178,9 @@ def test_space_that_only_fsync_misses_returns_before_the_retry(farm: Farm, row: 
     farm.nas.admin("mount", "-t", "tmpfs", "-o", "size=12m", "none", backing)
     first = add(farm, 1, backing / "drive1.img", size=64 * MIB)
     farm.tick()
-    plot = onway.plot(farm, row, size=SIZE)
+    plot = streams.offered_plot(farm, row, size=SIZE)
     row.code(farm.run_plotter().returncode)
-    onway.tell(farm, row)
+    streams.tell(farm, row)
     assert plot.exists(), "what no fsync confirmed is not acknowledged"
     assert farm.partials() == [], "after a failed fsync another one would succeed and lie: what is there goes"
     farm.nas.admin("mount", "-o", "remount,size=200m", backing)
@@ -188,13 +200,13 @@ def test_space_that_only_fsync_misses_returns_before_the_retry(farm: Farm, row: 
 
 def test_another_program_fills_the_drive_and_the_room_was_reserved(farm: Farm, row: Row) -> None:
     first, _ = two(farm)
-    plot = onway.plot(farm, row, size=SIZE)
+    plot = streams.offered_plot(farm, row, size=SIZE)
     row.own.add("somebody_elses_file")
-    run = onway.begin(farm, first, plot)
+    run = streams.on_its_way(farm, plot, first)
     first.fill(leave=0)
     assert first.free < MIB
     row.recovering()
-    assert onway.end(farm, row, run) == 0
+    assert streams.end(farm, row, run) == 0
     row.recovered()
     row.happened("the room was reserved: the plot goes on into it")
     assert (first.folder / plot.name).exists()
@@ -204,20 +216,20 @@ def test_another_program_fills_the_drive_and_the_room_was_reserved(farm: Farm, r
 def test_another_program_eats_the_room_that_could_not_be_reserved(farm: Farm, row: Row) -> None:
     """ext4 without extents knows no fallocate: the room is only counted, and in mid-plot it is gone."""
     first, second = two(farm, mkfs=("-O", "^has_journal,^extent,^64bit,^metadata_csum,^flex_bg"))
-    plot = onway.plot(farm, row, size=SIZE)
+    plot = streams.offered_plot(farm, row, size=SIZE)
     row.own.add("somebody_elses_file")
-    run = onway.begin(farm, first, plot)
+    run = streams.on_its_way(farm, plot, first)
     filler = first.folder / "somebody_elses_file"
     with filler.open("wb") as file, suppress(OSError):
         while True:
             file.write(bytes(MIB))
             file.flush()
-    assert onway.end(farm, row, run) == 1
+    assert streams.end(farm, row, run) == 1
     assert not plot.exists(), "the next drive takes it at once"
     assert "ran out of space" in farm.log("plot_manager")
     through(farm, row, plot, second)
     filler.unlink()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 def test_all_drives_full(farm: Farm, row: Row) -> None:
@@ -225,9 +237,9 @@ def test_all_drives_full(farm: Farm, row: Row) -> None:
     row.own.add("somebody_elses_file")
     filler = first.fill(leave=SIZE // 2)
     farm.tick()
-    plot = onway.plot(farm, row, size=SIZE)
+    plot = streams.offered_plot(farm, row, size=SIZE)
     row.code(farm.run_plotter().returncode)
-    onway.tell(farm, row)
+    streams.tell(farm, row)
     assert plot.exists()
     filler.unlink()
     row.finishes(farm)
@@ -245,7 +257,7 @@ def test_read_errors_on_the_source(farm: Farm, row: Row) -> None:
     with disk.unreadable(plot):
         done = farm.run_plotter()
         row.code(done.returncode)
-        onway.tell(farm, row)
+        streams.tell(farm, row)
         assert done.returncode == 1
         assert "Input/output error" in done.stderr
         assert plot.exists()
@@ -255,7 +267,7 @@ def test_read_errors_on_the_source(farm: Farm, row: Row) -> None:
 
 def test_read_errors_on_a_plot_that_is_there(farm: Farm, row: Row) -> None:
     first, _ = two(farm)
-    plot = onway.plot(farm, row, size=SIZE)
+    plot = streams.offered_plot(farm, row, size=SIZE)
     content = plot.read_bytes()
     farm.move()
     plot.write_bytes(content)
@@ -264,7 +276,7 @@ def test_read_errors_on_a_plot_that_is_there(farm: Farm, row: Row) -> None:
     with first.unreadable(first.folder / plot.name):
         done = farm.run_plotter()
         row.code(done.returncode)
-        onway.tell(farm, row)
+        streams.tell(farm, row)
         assert done.returncode == 1
         assert plot.read_bytes() == content, "the copy that can be read stays"
     row.finishes(farm)
@@ -275,7 +287,7 @@ def test_read_errors_on_a_plot_that_is_there(farm: Farm, row: Row) -> None:
 
 def test_a_drive_that_is_not_mounted_is_never_written(farm: Farm, row: Row) -> None:
     first, second = two(farm)
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     first.remove()
     farm.nas.admin(
         "chown", f"{NAS_UID}:{NAS_UID}", first.mount
@@ -290,7 +302,7 @@ def test_a_drive_that_is_not_mounted_is_never_written(farm: Farm, row: Row) -> N
 
 def test_a_drive_remounted_read_only(farm: Farm, row: Row) -> None:
     first, second = two(farm)
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     first.make_read_only()
     row.code(farm.run_plotter().returncode)
     through(farm, row, plot, second)
@@ -304,16 +316,21 @@ def test_another_drive_is_mounted_there_in_mid_stream(farm: Farm, row: Row) -> N
     first, _ = two(farm)
     other = farm.add_drive(3, size=128 * MIB)
     other.remove()
-    plot = onway.plot(farm, row, size=SIZE)
-    run = onway.begin(farm, first, plot)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
     first.remove(lazily=True)
     other.mount = first.mount
     other.insert()
-    before = sorted(path.name for path in other.folder.iterdir())
     farm.drives.remove(first)
-    onway.end(farm, row, run)
-    if plot.exists():
-        assert sorted(path.name for path in other.folder.iterdir()) == before, "chosen was another drive"
+    assert streams.end(farm, row, run) == 1
+    log = farm.log("plot_manager")
+    assert f"{first.mount} is not the drive any more that it was when the transfer began" in log
+    row.safe()
+    assert f"{plot.name} moved: {SIZE:,} bytes in " in log, (
+        "all of it anew, to a drive that is whole and its own"
+    )
+    assert (other.folder / plot.name).exists()
+    assert not plot.exists()
     row.recovering()
     farm.settle()
     farm.run_nas()
@@ -321,15 +338,16 @@ def test_another_drive_is_mounted_there_in_mid_stream(farm: Farm, row: Row) -> N
     row.recovered()
     first.mount = DRIVES / "drive4"
     first.insert()
+    assert not (first.folder / plot.name).exists(), "no name for what was written to a drive that had gone"
     farm.drives.append(first)
     farm.run_nas()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Row) -> None:
     first, _ = two(farm)
-    plot = onway.plot(farm, row, size=SIZE)
-    run = onway.begin(farm, first, plot)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
     letter, in_use = (
         first.device,
         PowerSwitch(first),
@@ -339,7 +357,7 @@ def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Ro
     first.insert_elsewhere()
     in_use.release()
     assert first.device != letter
-    onway.end(farm, row, run)
+    streams.end(farm, row, run)
     row.recovering()
     farm.settle()
     farm.run_nas("online", str(first.mount))
@@ -347,7 +365,7 @@ def test_a_drive_is_gone_and_comes_back_under_another_letter(farm: Farm, row: Ro
     if plot.exists():
         farm.move()
     row.recovered()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)
 
 
 # --- drives that hang
@@ -359,7 +377,7 @@ def test_a_drive_hangs_when_the_minute_looks(make_farm: Farms, row: Row) -> None
     farm = make_farm(nas_ini={**BRISK, **systems})
     farm.add_drive(2, size=128 * MIB)
     hanging = Hanging(DRIVES / "drive1", farm.nas)
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     try:
         assert "does not answer" in minute(farm, row)
         farm.move()
@@ -384,13 +402,13 @@ def test_a_drive_hangs_when_a_receiver_looks(make_farm: Farms, row: Row) -> None
     systems = {"drives": {**BRISK["drives"], "file_systems": "ext4, fuse"}}
     farm = make_farm(nas_ini={**BRISK, **systems})
     first, second = two(farm)
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     first.remove()
     farm.drives.remove(first)
     hanging = Hanging(first.mount, farm.nas)
     try:
         row.code(farm.run_plotter().returncode)
-        onway.tell(farm, row, "receive")
+        streams.tell(farm, row, "receive")
         assert (second.folder / plot.name).exists(), farm.logs()
         hanging.answer()
         row.recovering()
@@ -407,10 +425,10 @@ def test_a_drive_hangs_when_a_receiver_looks(make_farm: Farms, row: Row) -> None
 
 def test_a_drive_hangs_under_a_plot(farm: Farm, row: Row) -> None:
     first, second = two(farm)
-    plot = onway.plot(farm, row, size=SIZE)
-    run = onway.begin(farm, first, plot)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
     with first.frozen():
-        onway.end(farm, row, run)
+        streams.end(farm, row, run)
         row.safe()
         assert (second.folder / plot.name).exists(), farm.logs()
         assert not plot.exists()
@@ -420,4 +438,4 @@ def test_a_drive_hangs_under_a_plot(farm: Farm, row: Row) -> None:
     wait_for(lambda: not farm.held_locks(), "the drive to be let go")
     farm.run_nas()
     row.recovered()
-    _no_partial_for_ever(farm, row, plot)
+    _no_part_for_ever(farm, row, plot)

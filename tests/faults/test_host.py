@@ -18,7 +18,7 @@ from rig.gobetween import Moment
 from rig.hosts import Host
 from rig.waits import wait_for
 
-from faults import onway
+from faults import streams
 from faults.conftest import Row
 
 pytestmark = pytest.mark.root
@@ -73,7 +73,7 @@ def full(farm: Farm, side: str, folder: str, of: str, *, empty: bool = False) ->
 @pytest.mark.every_run
 @pytest.mark.parametrize("side", SIDES)
 def test_a_full_log_folder(farm: Farm, row: Row, side: str) -> None:
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     with full(farm, side, "logs", "bytes", empty=True):
         tick, move = farm.run_nas(), farm.run_plotter()
         row.code(tick.returncode)
@@ -89,14 +89,24 @@ def test_a_full_log_folder(farm: Farm, row: Row, side: str) -> None:
 @pytest.mark.parametrize("of", FULL)
 @pytest.mark.parametrize("side", SIDES)
 def test_a_full_state_folder(farm: Farm, row: Row, side: str, of: str) -> None:
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     with full(farm, side, "state", of):
         tick, move = farm.run_nas(), farm.run_plotter()
         for done in (tick, move):
             row.code(done.returncode)
             assert "Traceback" not in done.stderr, done.stderr
-        onway.tell(farm, row, "plot_manager" if side == "plotter" else "receive")
+        streams.tell(farm, row, "plot_manager" if side == "plotter" else "receive")
         row.safe()
+        assert tick.returncode == 0, "the minute goes on with what it remembers"
+        if side == "nas" and of == "files":  # not even a lock can be made, and nothing is received without
+            assert move.returncode == 1
+            assert f"{plot.name} stays here" in move.stderr
+            assert "No space left on device" in move.stderr
+            assert "plot_manager/state" in move.stderr
+            assert plot.exists()
+        else:
+            assert (move.returncode, move.stderr) == (0, "")
+            assert not plot.exists(), "memory is never permission"
         row.happened(f"the plot {'stays' if plot.exists() else 'moves all the same'}")
     row.finishes(farm)
 
@@ -115,25 +125,25 @@ def _arrivals(farm: Farm) -> int:
 
 @pytest.mark.every_run
 def test_a_broken_ledger(farm: Farm, row: Row) -> None:
-    onway.plot(farm, row, size=MIB)
+    streams.offered_plot(farm, row, size=MIB)
     wait_for(_ledger(farm).exists, "a ledger")
     _ledger(farm).write_bytes(b"no ledger at all" * 1000)
     row.recovering()
     farm.tick()
     farm.move()
     row.recovered()
-    onway.tell(farm, row, "drive_manager")
+    streams.tell(farm, row, "drive_manager")
     assert _arrivals(farm) == 1, "begun anew"
     row.holds(farm)
 
 
 def test_a_locked_ledger(farm: Farm, row: Row) -> None:
-    onway.plot(farm, row, size=MIB)
+    streams.offered_plot(farm, row, size=MIB)
     db = sqlite3.connect(_ledger(farm), isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
     try:
         farm.move()
-        onway.tell(farm, row, "receive")
+        streams.tell(farm, row, "receive")
     finally:
         db.execute("ROLLBACK")
         db.close()
@@ -147,7 +157,7 @@ def test_a_locked_ledger(farm: Farm, row: Row) -> None:
 @pytest.mark.every_run
 @pytest.mark.parametrize("side", SIDES)
 def test_a_broken_config(farm: Farm, row: Row, side: str) -> None:
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     name = "plot_manager.ini" if side == "plotter" else "drive_manager.ini"
     ini = host(farm, side)[1] / ".config/plot_manager" / name
     sound = ini.read_text()
@@ -168,7 +178,7 @@ def test_a_broken_config(farm: Farm, row: Row, side: str) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"drives": 1}'], ids=["empty", "cut", "a list", "a number"])
 def test_broken_memory(farm: Farm, row: Row, text: str) -> None:
     """All that both programs remember, but the marks of drives set aside: memory is never permission."""
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     farm.run_plotter("--dry-run")
     for _, home in (host(farm, side) for side in SIDES):
         for path in (home / "plot_manager/state").glob("*.json"):
@@ -176,13 +186,13 @@ def test_broken_memory(farm: Farm, row: Row, text: str) -> None:
     (farm.nas_home / "plot_manager/state/offline.json").unlink(missing_ok=True)
     row.code(farm.run_nas().returncode)
     row.code(farm.run_plotter().returncode)
-    onway.tell(farm, row, "drive_manager")
+    streams.tell(farm, row, "drive_manager")
     assert not plot.exists(), farm.logs()
     row.finishes(farm)
 
 
 def test_marks_that_cannot_be_read(farm: Farm, row: Row) -> None:
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     marks = farm.nas_home / "plot_manager/state/offline.json"
     marks.write_text("{")
     tick, move = farm.run_nas(), farm.run_plotter()
@@ -209,8 +219,8 @@ def test_the_clock_of_the_nas_jumps_by_a_day(make_farm: Callable[..., Farm], row
     farm = make_farm(nas_ini={"health": {"smart": "no"}, "receive": {"partial_days": "1"}})
     farm.add_drive(1)
     farm.tick()
-    plot = onway.plot(farm, row)
-    run = onway.begin(farm, farm.drives[0], plot)
+    plot = streams.offered_plot(farm, row)
+    run = streams.on_its_way(farm, plot, farm.drives[0])
     run.signal(signal.SIGKILL)
     run.wait()
     farm.settle()
@@ -239,7 +249,7 @@ def test_both_clocks_jump_in_mid_stream(farm: Farm, row: Row) -> None:
         side: Clock(home / "clock", on.home / "clock") for side in SIDES for on, home in [host(farm, side)]
     }
     receive_with(farm, clocks["nas"].env)
-    plot = onway.plot(farm, row)
+    plot = streams.offered_plot(farm, row)
     farm.plotter.limit_rate("160mbit")
     run = farm.plotter.spawn(PROGRAMS / "plot_manager", env=clocks["plotter"].env)
     partial = farm.drives[0].folder / f"{plot.name}.tmp"
@@ -256,7 +266,7 @@ def test_both_clocks_jump_in_mid_stream(farm: Farm, row: Row) -> None:
         _nothing_moves_for(1.5)
         run.signal(signal.SIGCONT)
     row.recovering()
-    assert onway.end(farm, row, run) == 0
+    assert streams.end(farm, row, run) == 0
     row.recovered()
     assert not plot.exists()
     row.happened("nothing: times out are by a clock that nobody sets")
@@ -266,6 +276,38 @@ def test_both_clocks_jump_in_mid_stream(farm: Farm, row: Row) -> None:
 def _nothing_moves_for(seconds: float) -> None:
     began = time.monotonic()
     wait_for(lambda: time.monotonic() - began > seconds, f"{seconds:g} s without a byte")
+
+
+@pytest.mark.parametrize("days", [1, -1], ids=["ahead", "behind"])
+def test_the_clock_of_the_plotter_jumps_by_a_day(farm: Farm, row: Row, days: int) -> None:
+    """Between two runs, there and back: no plot waits for it, no trouble is told again, no part is lost."""
+    plot = streams.offered_plot(farm, row, size=streams.PIECE // 4)
+    run = streams.on_its_way(farm, plot)
+    streams.kill(farm.senders)
+    farm.plotter.limit_rate("")
+    row.code(streams.ended(run).returncode)
+    farm.settle()
+    assert farm.partials()
+    clock = Clock(farm.plotter_home / "clock", farm.plotter.home / "clock")
+    for number, ahead in enumerate((days, 0, days, 0)):
+        clock.set(ahead * DAY_S)
+        done = farm.run_plotter(env=clock.env)
+        assert (row.code(done.returncode), done.stderr) == (0, ""), "a jump of the clock is no event"
+        assert not plot.exists()
+        assert not farm.partials()
+        plot = streams.some_plot(farm, f"later-{number}", MIB)
+        row.offered(farm, plot)
+    farm.sshd.end()
+    said = []
+    for ahead in (0, days, 0):
+        clock.set(ahead * DAY_S)
+        done = farm.run_plotter(env=clock.env)
+        row.code(done.returncode)
+        said.append(done.stderr)
+    assert [bool(text) for text in said] == [True, False, False], f"told once: {said}"
+    row.happened(said[0].partition(": ")[2])
+    farm.sshd.start()
+    row.finishes(farm)
 
 
 # --- packages and peers
@@ -299,10 +341,10 @@ def test_all_optional_packages_are_missing(make_farm: Callable[..., Farm], row: 
     env = _without(farm, "nas", *PACKAGES)
     tick = farm.run_nas(env=env)
     row.code(tick.returncode)
-    onway.tell(farm, row, "drive_manager")
+    streams.tell(farm, row, "drive_manager")
     assert "Traceback" not in farm.log("drive_manager"), farm.logs()
     assert farm.script.exists(), "the script is written first"
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     there = _without(farm, "plotter", *PACKAGES)
     seen = farm.plotter.run("script", "-qec", str(PROGRAMS / "plot_manager"), "/dev/null", env=there)
     row.code(seen.returncode)
@@ -315,7 +357,7 @@ def test_all_optional_packages_are_missing(make_farm: Callable[..., Farm], row: 
 
 
 def test_the_package_of_the_script_is_missing(farm: Farm, row: Row) -> None:
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     farm.add_drive(3)
     done = farm.run_nas(env=_without(farm, "nas", "jinja2"))
     assert row.code(done.returncode) == 1
@@ -328,7 +370,7 @@ def test_the_package_of_the_script_is_missing(farm: Farm, row: Row) -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_the_package_of_the_digest_is_missing(farm: Farm, row: Row, side: str) -> None:
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     env = _without(farm, side, "xxhash")
     if side == "nas":
         receive_with(farm, env)
@@ -344,7 +386,7 @@ def test_the_package_of_the_digest_is_missing(farm: Farm, row: Row, side: str) -
 @pytest.mark.parametrize("protocol", [0, pytest.param(2, marks=pytest.mark.every_run), 99])
 def test_a_peer_of_another_release(farm: Farm, row: Row, protocol: int) -> None:
     """Another protocol, fields that nobody here knows in every message of both sides: what is unknown is ignored."""
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
 
     def newer(moment: Moment) -> str | None:
         if moment.passed:
@@ -365,7 +407,7 @@ def test_a_peer_of_another_release(farm: Farm, row: Row, protocol: int) -> None:
 @pytest.mark.parametrize("verb", ["OFFER", "SEND", "HOLDS", "READY", "KEPT"])
 def test_a_verb_of_a_later_release(farm: Farm, row: Row, verb: str) -> None:
     """A verb in place of another that this side does not know: refused, nothing lost, the next run goes on."""
-    plot = onway.plot(farm, row, size=MIB)
+    plot = streams.offered_plot(farm, row, size=MIB)
     done: list[str] = []
 
     def later(moment: Moment) -> str | None:
@@ -378,7 +420,7 @@ def test_a_verb_of_a_later_release(farm: Farm, row: Row, verb: str) -> None:
         ran = farm.run_plotter()
     row.code(ran.returncode)
     assert done
-    onway.tell(farm, row)
+    streams.tell(farm, row)
     assert f"LATER{verb}" in farm.log("plot_manager")
     assert "Traceback" not in farm.log("plot_manager") + farm.log("receive")
     assert plot.exists()

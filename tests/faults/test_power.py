@@ -17,15 +17,17 @@ import realplots
 from rig.drives import MIB, Drive, PowerSwitch
 from rig.farm import PLOTS, PLOTTER_UID, Farm
 from rig.gobetween import Moment
+from rig.hosts import Process
 
-from faults import onway
+from faults import streams
 from faults.conftest import Row
 from faults.streams import MESSAGES
 
 pytestmark = pytest.mark.root
 
-SIZE = onway.PIECE + 6 * MIB
+SIZE = streams.PIECE + 6 * MIB
 SIDECAR = ".pieces.tmp"
+TRIES = 3
 
 
 @pytest.fixture(scope="module", params=["xfs", "ext4"])
@@ -42,25 +44,27 @@ def fresh(farm: Farm, row: Row) -> Path:
     farm.settle()
     farm.clear()
     farm.nas.admin("sync", "--file-system", farm.drives[0].mount)
-    return onway.plot(farm, row, size=SIZE)
+    return streams.offered_plot(farm, row, size=SIZE)
 
 
 @final
 class Outage:
-    """A power cut of the NAS: its processes stop, then its drive loses what had not reached it.
+    """A power cut of a host: its processes stop, then its drive loses what had not reached it.
 
     In this order, for a receiver that met the dead drive would set it aside, which no powerless machine does.
     """
 
-    def __init__(self, farm: Farm, drive: Drive) -> None:
-        self._farm, self._drive = farm, drive
+    def __init__(self, farm: Farm, drive: Drive, processes: Callable[[], list[Process]]) -> None:
+        self._farm, self._drive, self._processes = farm, drive, processes
         self._switch = PowerSwitch(drive)
         self._pids: list[int] = []
+        self._late = threading.Event()
+        self._watching: threading.Thread | None = None
         self.over = False
 
     def ready(self) -> None:
         """Note which processes are to stop, so that the cut itself takes no time."""
-        self._pids = [p.pid for p in (*self._farm.receivers(), *self._farm.workers())]
+        self._pids = [process.pid for process in self._processes()]
 
     def now(self) -> None:
         """Cut the power."""
@@ -71,6 +75,26 @@ class Outage:
             self._switch.cut()
             self.over = True
 
+    def cut_when(self, sees: Callable[[], bool]) -> None:
+        """From now on wait for this sight, and cut then; `missed` tells whether it came."""
+
+        def wait_and_cut() -> None:
+            while not self._late.is_set():
+                if sees():
+                    return self.now()
+                time.sleep(0.00005)
+            return None
+
+        self._watching = threading.Thread(target=wait_and_cut, name="outage")
+        self._watching.start()
+
+    def missed(self) -> bool:
+        """The run has ended: whether what the power was to go at was not seen before that."""
+        self._late.set()
+        if self._watching is not None:
+            self._watching.join()
+        return not self.over
+
     def __enter__(self) -> Outage:
         return self
 
@@ -78,10 +102,17 @@ class Outage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The power is back: the drive is mounted again, as at a start of the machine."""
+        self.missed()
+        self.now()
         self._switch.release()
         self._farm.settle()
         self._drive.remove()
         self._drive.insert()
+
+
+def outage_of_the_nas(farm: Farm) -> Outage:
+    """Its receivers, and the netcat that is there by then."""
+    return Outage(farm, farm.drives[0], lambda: [*farm.receivers(), *farm.workers(), *farm.netcats()])
 
 
 def found(farm: Farm, plot: Path) -> str:
@@ -116,7 +147,7 @@ def test_at_a_message(farm: Farm, row: Row, message: tuple[str, str], passed: bo
             outage.ready()
             outage.now()
 
-    with Outage(farm, farm.drives[0]) as outage:
+    with outage_of_the_nas(farm) as outage:
         with farm.between(cut):
             row.code(farm.run_plotter().returncode)
         assert outage.over
@@ -124,7 +155,7 @@ def test_at_a_message(farm: Farm, row: Row, message: tuple[str, str], passed: bo
 
 
 # What is seen in the drive's folder (or at the plotter's) when the power goes.
-Sight = Callable[[Path, Path], bool]
+Sight = Callable[[Path, Path], bool]  # quick, and true from then on until the run ends
 STEPS: dict[str, Sight] = {
     "the part is begun": lambda folder, plot: (folder / f"{plot.name}.tmp").exists(),
     "its sidecar is begun": lambda folder, plot: (folder / f"{plot.name}{SIDECAR}").exists(),
@@ -136,8 +167,14 @@ STEPS: dict[str, Sight] = {
     "its sidecar is gone": lambda folder, plot: (
         (folder / plot.name).exists() and not (folder / f"{plot.name}{SIDECAR}").exists()
     ),
-    "the plotter has deleted it": lambda _, plot: not plot.exists(),
+    "the plotter has set it aside": lambda _, plot: not plot.exists(),
+    "the plotter has deleted it": lambda _, plot: is_gone(plot),
 }
+
+
+def is_gone(plot: Path) -> bool:
+    """Neither by its name nor aside."""
+    return not plot.exists() and not plot.with_name(f"{plot.name}.leaving").exists()
 
 
 def _size(path: Path) -> int:
@@ -148,44 +185,50 @@ def _size(path: Path) -> int:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_when(farm: Farm, row: Row, step: str) -> None:
-    plot = fresh(farm, row)
-    folder, sees = farm.drives[0].folder, STEPS[step]
+    """What was not seen before the run had ended is tried again: a cut after it would be another row."""
+    for _ in range(TRIES):
+        plot = fresh(farm, row)
+        if _cut_when(farm, row, plot, STEPS[step]):
+            row.happened(f"cut when {step}")
+            return through(farm, row, plot)
+    pytest.fail(f"{step}: not seen before the end of {TRIES} runs")
 
-    def wait_and_cut() -> None:
-        while not ended.is_set() and not sees(folder, plot):
-            time.sleep(0.00005)
-        outage.now()
+
+def _cut_when(farm: Farm, row: Row, plot: Path, sees: Sight) -> bool:
+    """A run in which the power goes at that sight; False when it ended without it."""
+    folder = farm.drives[0].folder
 
     def prepare(moment: Moment) -> None:
-        if moment.message.get("verb") == "SEND" and not moment.passed:
-            outage.ready()
-            watching.start()
+        verb = moment.message.get("verb")
+        if moment.passed or verb not in ("SEND", "READY"):
+            return
+        outage.ready()  # once more at READY: only by then there is a netcat
+        if verb == "SEND":
+            outage.cut_when(lambda: sees(folder, plot))
 
-    ended = threading.Event()
-    watching = threading.Thread(target=wait_and_cut, name="outage")
-    with Outage(farm, farm.drives[0]) as outage:
+    with outage_of_the_nas(farm) as outage:
         with farm.between(prepare):
             done = farm.run_plotter()
+        missed = outage.missed()
         row.code(done.returncode)
-        ended.set()
-        watching.join()
-    through(farm, row, plot)
+    return not missed
 
 
 @pytest.mark.every_run
 def test_right_after_kept(farm: Farm, row: Row) -> None:
     """The plot is deleted on the strength of KEPT, and the power goes before anything else is written."""
     plot = fresh(farm, row)
-    with Outage(farm, farm.drives[0]) as outage:
+    with outage_of_the_nas(farm) as outage:
         farm.move()
         outage.now()
     assert not plot.exists()
     through(farm, row, plot)
 
 
+@pytest.mark.parametrize("when", ["set aside", "deleted"])
 @pytest.mark.parametrize("fs", ["xfs", "ext4"])
-def test_the_plotter_loses_its_power_when_it_has_deleted_the_plot(
-    make_farm: Callable[..., Farm], row: Row, fs: str
+def test_the_plotter_loses_its_power_when_its_plot_is(
+    make_farm: Callable[..., Farm], row: Row, fs: str, when: str
 ) -> None:
     """Deleted or back after the remount: if it is back, it is offered again, compared, and deleted again."""
     farm = make_farm(nas_ini={"health": {"smart": "no"}})
@@ -195,22 +238,15 @@ def test_the_plotter_loses_its_power_when_it_has_deleted_the_plot(
     plot = farm.give([realplots.fabricate_v1(disk.folder / "plot-k32-a.plot", MIB)])[0]
     farm.plotter.admin("sync", "-f", PLOTS)
     row.offered(farm, plot)
-    switch = PowerSwitch(disk)
 
-    def wait_and_cut() -> None:
-        while plot.exists() and not ended.is_set():
-            time.sleep(0.00005)
-        switch.cut()
+    def prepare(moment: Moment) -> None:
+        if moment.message.get("verb") == "SENT" and not moment.passed:
+            outage.ready()
+            outage.cut_when(lambda: is_gone(plot) if when == "deleted" else not plot.exists())
 
-    ended = threading.Event()
-    watching = threading.Thread(target=wait_and_cut, name="outage")
-    watching.start()
-    row.code(farm.run_plotter().returncode)
-    ended.set()
-    watching.join()
-    switch.release()
-    farm.settle()
-    disk.remove()
-    disk.insert()
+    with Outage(farm, disk, lambda: [*farm.senders(), *farm.ssh_clients()]) as outage:
+        with farm.between(prepare):
+            row.code(farm.run_plotter().returncode)
+        assert not outage.missed(), "the plot was not seen to go before the run had ended"
     row.happened(f"after the remount the plot is {'back' if plot.exists() else 'still gone'}")
     row.finishes(farm)

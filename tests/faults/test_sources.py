@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import realplots
-from rig.drives import MIB
-from rig.farm import PLOTTER_UID, Farm
+from rig.clock import Clock
+from rig.drives import MIB, Drive
+from rig.farm import DRIVES, NAS_UID, PLOTS, PLOTTER_UID, PROGRAMS, Farm, Talked, ini_text
 from rig.gobetween import Moment
+from rig.hanging import Hanging
+from rig.waits import wait_for
 
 from faults import streams
 from faults.conftest import Row
@@ -150,9 +157,15 @@ def test_deleted(farm: Farm, row: Row, moment: str) -> None:
     plot, other = streams.some_plot(farm), streams.some_plot(farm, "b")
     os.utime(plot, (1, 1))
     row.offered(farm, plot, other)
-    _while_it_is_sent(farm, row, plot, moment, Path.unlink)
-    row.withdrawn(plot)
+
+    def delete(path: Path) -> None:
+        path.unlink()
+        row.withdrawn(path)
+
+    before = farm.log("plot_manager")
+    _while_it_is_sent(farm, row, plot, moment, delete)
     farm.settle()
+    assert f"{plot.name} stays here" not in farm.log("plot_manager").removeprefix(before), "it does not"
     assert not other.exists()
     row.happened("the plot after it arrived in the same run")
     arrived = farm.arrived()
@@ -227,3 +240,176 @@ def test_another_plot_of_this_name_is_there(farm: Farm, row: Row, size: int) -> 
     farm.arrived()[plot.name].unlink()
     row.offered(farm, plot)
     row.finishes(farm)
+
+
+# --- the drive of the plots hangs
+
+
+HOUR_S = 3600
+HUNG = Path("/mnt/hung")
+HANGS = re.compile(r" WARNING .*does one of \[plots\] folders hang\?")
+
+
+def _an_hour_later(farm: Farm) -> dict[str, str]:
+    """The environment of a program that is started an hour later."""
+    clock = Clock(farm.plotter_home / "clock", farm.plotter.home / "clock")
+    clock.set(HOUR_S)
+    return clock.later
+
+
+def _minutes_pass(farm: Farm) -> None:
+    """As if the folders that hang had been left alone for longer."""
+    path = farm.plotter_home / "plot_manager/state/hanging_folders.json"
+    known = json.loads(path.read_text())
+    for hung in known.values():
+        hung["at"] -= HOUR_S
+    path.write_text(json.dumps(known))
+
+
+@pytest.mark.every_run
+def test_its_drive_hangs_when_a_run_looks(make_farm: Callable[..., Farm], row: Row) -> None:
+    """The plots of the other folder move all the same, in each run; told once; and when it answers all is as before."""
+    farm = make_farm(
+        plotter_ini={
+            "plots": {"folders": f"{HUNG} {PLOTS}", "look_timeout_s": "2"},
+            "transfer": streams.BRISK,
+        },
+        nas_ini=streams.BRISK_NAS,
+    )
+    farm.add_drive(1)
+    farm.tick()
+    drive = Hanging(HUNG, farm.plotter)
+    try:
+        told = []
+        for name in "ab":
+            plot = streams.some_plot(farm, name, MIB)
+            row.offered(farm, plot)
+            done = row.ran(farm.run_plotter())
+            assert done.returncode == 1
+            assert not plot.exists(), "one folder that hangs stops nothing else"
+            told.append(f"folder {HUNG} hangs" in done.stderr)
+        assert told == [True, False], "told once"
+    finally:
+        drive.end()
+    farm.plotter.admin("chown", f"{PLOTTER_UID}:{PLOTTER_UID}", HUNG)
+    plot = farm.plotter.path(HUNG) / "plot-k32-c.plot"
+    farm.give([realplots.fabricate_v1(plot, MIB)])
+    row.offered(farm, plot)
+    row.recovering()
+    farm.settle()
+    _minutes_pass(farm)
+    farm.move()
+    assert not plot.exists()
+    row.recovered()
+    row.holds(farm)
+
+
+def test_its_drive_hangs_in_mid_stream(farm: Farm, row: Row) -> None:
+    """The run waits in the kernel and sends nothing; those of an hour later say so, and then it goes on."""
+    disk = Drive(farm.base / "disk.img", PLOTS, size=128 * MIB, owner=PLOTTER_UID, host=farm.plotter)
+    plot = farm.give([realplots.fabricate_v1(disk.folder / "plot-k32-a.plot", SIZE)])[0]
+    row.offered(farm, plot)
+    disk.forget(plot)
+    run = streams.on_its_way(farm, plot, arrived=MIB)
+    disk.forget(plot)
+    with disk.hanging_reads():
+        farm.plotter.limit_rate("")
+        wait_for(lambda: not farm.receivers(), "the NAS to give up by itself", 30)
+        assert run.popen.poll() is None, "the run hangs with its drive"
+        done = row.ran(farm.run_plotter(env=_an_hour_later(farm)), farm.log("plot_manager"))
+        assert done.returncode == 0
+        assert HANGS.search(farm.log("plot_manager")), farm.logs()
+    row.recovering()
+    row.ran(streams.ended(run))
+    row.recovered()
+    row.finishes(farm)
+    disk.remove()
+
+
+# --- the plot folder is one of the NAS's own drives
+
+
+def _of_one_machine(farm: Farm, folder: Path) -> Path:
+    """Plotter and NAS in one machine, by `host = localhost`, with a drive of the NAS as plot folder; a plot there."""
+    nas: dict[str, object] = {"host": "localhost", "receive_script": "~/plot_manager/receive_plot.sh"}
+    ini = farm.nas_home / ".config/plot_manager/plot_manager.ini"
+    ini.write_text(ini_text({"plots": {"folders": folder}, "nas here": nas, "transfer": streams.BRISK}))
+    os.chown(ini, NAS_UID, NAS_UID)
+    drive = farm.drives[0]
+    farm.plotter_logs[drive.folder] = lambda: _text(farm.nas_home / "plot_manager/logs/plot_manager.log")
+    plot = realplots.fabricate_v1(drive.folder / "plot-k32-a.plot", MIB)
+    os.chown(plot, NAS_UID, NAS_UID)
+    return plot
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _run_there(farm: Farm) -> Talked:
+    return streams.ended(farm.nas.spawn(PROGRAMS / "plot_manager"))
+
+
+SAME = {
+    "the drive itself": DRIVES / "drive1",
+    "a bind mount": Path("/mnt/bound"),
+    "a link": Path("/home/nas/here"),
+}
+
+
+@pytest.fixture
+def plot_on_a_drive(request: pytest.FixtureRequest, make_farm: Callable[..., Farm]) -> tuple[Farm, Path]:
+    farm = make_farm(nas_ini=streams.BRISK_NAS)
+    for number in (1, 2):
+        farm.add_drive(number)
+    folder = SAME[request.param]
+    if request.param == "a bind mount":
+        farm.nas.admin("mkdir", folder)
+        farm.nas.admin("mount", "--bind", DRIVES / "drive1", folder)
+    elif request.param == "a link":
+        farm.nas.admin("ln", "-s", DRIVES / "drive1", folder)
+    farm.tick()
+    return farm, _of_one_machine(farm, folder)
+
+
+@pytest.mark.every_run
+@pytest.mark.parametrize("plot_on_a_drive", SAME, indirect=True)
+def test_its_folder_is_a_drive_of_the_nas(plot_on_a_drive: tuple[Farm, Path], row: Row) -> None:
+    """Both copies are one: nothing is deleted, in no run, and the user reads why."""
+    farm, plot = plot_on_a_drive
+    row.offered(farm, plot)
+    before = plot.stat().st_ino
+    runs = [row.ran(_run_there(farm)) for _ in range(3)]
+    assert [run.returncode for run in runs] == [1, 1, 1]
+    assert f"{plot.name} stays here" in runs[0].stderr
+    assert "[plots] folders must not be a drive of the NAS" in runs[0].stderr
+    assert [bool(run.stderr) for run in runs] == [True, False, False], "told once"
+    assert plot.stat().st_ino == before
+    farm.tick()
+    row.holds(farm, stays=[plot])
+
+
+@pytest.mark.parametrize("plot_on_a_drive", SAME, indirect=True)
+def test_killed_when_the_plot_of_such_a_folder_is_aside(plot_on_a_drive: tuple[Farm, Path], row: Row) -> None:
+    """It has its name again after the next run."""
+    farm, plot = plot_on_a_drive
+    row.offered(farm, plot)
+    row.own.add(f"{plot.name}.leaving")
+    aside = plot.with_name(f"{plot.name}.leaving")
+    for _ in range(5):
+        (farm.nas_home / "plot_manager/state/conflicts.json").unlink(missing_ok=True)
+        run = farm.nas.spawn(PROGRAMS / "plot_manager")
+        while run.popen.poll() is None and not aside.exists():
+            time.sleep(0.00005)
+        run.signal(signal.SIGKILL)
+        streams.ended(run)
+        farm.settle()
+        row.safe()
+        if aside.exists():
+            break
+    assert aside.exists(), "no run was met at that moment"
+    row.recovering()
+    assert row.ran(_run_there(farm)).returncode == 1
+    row.recovered()
+    assert not aside.exists()
+    row.holds(farm, stays=[plot])

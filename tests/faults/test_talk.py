@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
-import realplots
 from rig import gobetween
 from rig.drives import MIB
 from rig.farm import Farm
 from rig.gobetween import TO_NAS, TO_PLOTTER, Moment
 from rig.waits import wait_for
 from rig.watch import Watch
-from xxhash import xxh3_128
 
+from faults import talks
 from faults.conftest import Row
 from faults.streams import MESSAGES
+from faults.talks import OTHER
 
 pytestmark = pytest.mark.root
 
 BRISK = {"idle_timeout_s": "3", "connect_timeout_s": "3"}
 NEW = ((TO_PLOTTER, "HELLO"), (TO_NAS, "HELLO"), *MESSAGES)
-THERE_ALREADY = ((TO_PLOTTER, "HAVE"), (TO_NAS, "DONE"))
 WHEN = ("before", "within", "after")
 EVERY_RUN = pytest.mark.every_run
 VICTIMS = ("plotter", "ssh", "receiver")
@@ -50,67 +45,7 @@ def _fresh(farm: Farm) -> None:
     farm.clear()
 
 
-def _kill(farm: Farm, victim: str, number: signal.Signals) -> None:
-    """Send the signal and wait for the end."""
-    of = {"plotter": farm.senders, "ssh": farm.ssh_clients, "receiver": farm.receivers}[victim]
-    for process in of():
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-        wait_for(
-            lambda pid=process.pid: pid not in [p.pid for p in of()],  # type: ignore[misc]
-            f"the end of the {victim}",
-        )
-
-
-class Cutter:
-    """Cuts the talk once, at one message, and remembers that it did."""
-
-    def __init__(
-        self, farm: Farm, message: tuple[str, str], when: str, victim: str, number: signal.Signals
-    ) -> None:
-        self._farm, self._message, self._when, self._victim = farm, message, when, victim
-        self._number = number
-        self.cut = False
-
-    def __call__(self, moment: Moment) -> str | None:
-        """The go-between's question: pass this line on?"""
-        mine = (moment.way, moment.message.get("verb")) == self._message
-        if not mine or (self.cut and not moment.passed):
-            return None
-        if self._when == "before" and not moment.passed:
-            self._do()
-            return gobetween.DROP
-        if self._when == "within" and not moment.passed:
-            return gobetween.HALF
-        if moment.passed and not self.cut:
-            self._do()
-        return None
-
-    def _do(self) -> None:
-        self.cut = True
-        _kill(self._farm, self._victim, self._number)
-
-
-def _small_plot(farm: Farm) -> Path:
-    return farm.give(realplots.copies("pos2-single", 1, farm.plots))[0]
-
-
-def _there_already(farm: Farm, row: Row) -> Path:
-    """A plot that is offered though the NAS has it."""
-    plot = _small_plot(farm)
-    content = plot.read_bytes()
-    farm.move()
-    plot.write_bytes(content)
-    farm.give([plot])
-    row.offered(farm, plot)
-    return plot
-
-
-def _mid(message: tuple[str, str]) -> str:
-    return f"{message[1]}-{message[0].split()[1]}"
-
-
-def _cut(farm: Farm, row: Row, cutter: Cutter) -> None:
+def _cut(farm: Farm, row: Row, cutter: talks.Cutter) -> None:
     with farm.between(cutter):
         row.ran(farm.run_plotter())
         assert cutter.cut, f"it should have been said:\n{farm.logs()}"
@@ -119,44 +54,35 @@ def _cut(farm: Farm, row: Row, cutter: Cutter) -> None:
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("when", WHEN)
-@pytest.mark.parametrize("message", [*NEW[:-1], pytest.param(NEW[-1], marks=EVERY_RUN)], ids=_mid)
+@pytest.mark.parametrize("message", [*NEW[:-1], pytest.param(NEW[-1], marks=EVERY_RUN)], ids=talks.name)
 def test_killed_at_each_message_of_a_new_plot(
     farm: Farm, row: Row, message: tuple[str, str], when: str, victim: str
 ) -> None:
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
     with Watch([farm.drives[0].folder]) as watch:
-        _cut(farm, row, Cutter(farm, message, when, victim, signal.SIGKILL))
+        _cut(farm, row, talks.Cutter(farm, message, when, victim, signal.SIGKILL))
     watch.saw_once_and_whole(plot.name, row.plots[0].size)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("message", NEW, ids=_mid)
+@pytest.mark.parametrize("message", NEW, ids=talks.name)
 def test_told_to_stop_at_each_message(
     farm: Farm, row: Row, message: tuple[str, str], when: str, victim: str
 ) -> None:
     """SIGTERM, as at a shutdown: what is told to stop cleans up."""
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
-    _cut(farm, row, Cutter(farm, message, when, victim, signal.SIGTERM))
+    _cut(farm, row, talks.Cutter(farm, message, when, victim, signal.SIGTERM))
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("when", WHEN)
-@pytest.mark.parametrize("message", THERE_ALREADY, ids=_mid)
-def test_killed_at_each_message_of_a_plot_that_is_there(
-    farm: Farm, row: Row, message: tuple[str, str], when: str, victim: str
-) -> None:
-    _there_already(farm, row)
-    _cut(farm, row, Cutter(farm, message, when, victim, signal.SIGKILL))
-
-
-@pytest.mark.every_run
 @pytest.mark.parametrize("fate", [gobetween.DROP, gobetween.TWICE])
-@pytest.mark.parametrize("message", NEW[2:], ids=_mid)
+@pytest.mark.parametrize(
+    "message", [*NEW[:2], *(pytest.param(each, marks=EVERY_RUN) for each in MESSAGES)], ids=talks.name
+)
 def test_a_message_lost_or_repeated(farm: Farm, row: Row, message: tuple[str, str], fate: str) -> None:
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
     done: list[str] = []
 
@@ -174,10 +100,10 @@ def test_a_message_lost_or_repeated(farm: Farm, row: Row, message: tuple[str, st
     watch.saw_once_and_whole(plot.name, row.plots[0].size)
 
 
-@pytest.mark.parametrize("message", NEW, ids=_mid)
+@pytest.mark.parametrize("message", NEW, ids=talks.name)
 def test_a_message_too_late(farm: Farm, row: Row, message: tuple[str, str]) -> None:
     """It comes when the other side has given up: nobody acts on it any more."""
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
     to_nas, verb = message[0] == TO_NAS, message[1]
 
@@ -196,7 +122,7 @@ def test_a_message_too_late(farm: Farm, row: Row, message: tuple[str, str]) -> N
 @pytest.mark.every_run
 def test_each_message_slow(farm: Farm, row: Row) -> None:
     """A while for each, which nobody takes for silence."""
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
 
     def slow(moment: Moment) -> str | None:
@@ -209,7 +135,6 @@ def test_each_message_slow(farm: Farm, row: Row) -> None:
     row.finishes(farm)
 
 
-OTHER = "00" * 16
 ALTERED: dict[str, tuple[str, str, dict[str, object]]] = {
     "HELLO of another protocol": (TO_PLOTTER, "HELLO", {"protocol": 99}),
     "HELLO of another protocol to the NAS": (TO_NAS, "HELLO", {"protocol": 99}),
@@ -254,47 +179,22 @@ ALTERED: dict[str, tuple[str, str, dict[str, object]]] = {
 }
 
 
-def _altered(message: dict[str, object], changes: dict[str, object], known: dict[str, object]) -> str:
-    """The message with these values; +1 and -1 are added to a number, "all" is the plot's own size, digest or name."""
-    new = dict(message)
-    for field, value in changes.items():
-        before = new.get(field)
-        if value in (1, -1) and isinstance(before, int) and not isinstance(before, bool):
-            new[field] = before + int(str(value))
-        elif isinstance(value, float):
-            new[field] = int(value)
-        elif value == "all":
-            new[field] = known[field]
-        elif isinstance(value, list):
-            new[field] = [known["piece"] if each == "all" else each for each in value]
-        else:
-            new[field] = value
-    return json.dumps(new)
-
-
 @pytest.mark.parametrize(
     "what", [pytest.param(what, marks=EVERY_RUN if "rehearsal" in what else ()) for what in ALTERED]
 )
 def test_a_message_altered(farm: Farm, row: Row, what: str) -> None:
     """Whoever alters it: what either side does then is never worth a plot."""
     way, verb, changes = ALTERED[what]
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
     row.own.add(str(changes.get("name")))
-    content = plot.read_bytes()
-    piece = xxh3_128(content)  # the default digest of a plot of one piece: of that piece, and over its digest
-    known: dict[str, object] = {
-        "size": len(content),
-        "name": plot.name,
-        "piece": piece.hexdigest(),
-        "digest": xxh3_128(piece.digest()).hexdigest(),
-    }
+    known = talks.known(plot)
     done: list[str] = []
 
     def alter(moment: Moment) -> str | None:
         if (moment.way, moment.message.get("verb")) == (way, verb) and not moment.passed and not done:
             done.append(verb)
-            return _altered(moment.message, changes, known)
+            return talks.altered(moment.message, changes, known)
         return None
 
     with farm.between(alter):
@@ -307,11 +207,11 @@ def test_a_message_altered(farm: Farm, row: Row, what: str) -> None:
 @pytest.mark.parametrize("changes", [{"digest": OTHER}, {"size": +1}], ids=["digest", "size"])
 def test_have_altered(farm: Farm, row: Row, changes: dict[str, object]) -> None:
     """The plotter believes that another plot has the name: it stays here, and a person is told."""
-    plot = _there_already(farm, row)
+    plot = talks.there_already(farm, row)
 
     def alter(moment: Moment) -> str | None:
         if moment.message.get("verb") == "HAVE" and not moment.passed:
-            return _altered(moment.message, changes, {})
+            return talks.altered(moment.message, changes, {})
         return None
 
     with farm.between(alter):
@@ -326,7 +226,7 @@ def test_have_altered(farm: Farm, row: Row, changes: dict[str, object]) -> None:
 @pytest.mark.parametrize("way", [TO_NAS, TO_PLOTTER])
 @pytest.mark.parametrize("what", ["noise", "no end", "nested"])
 def test_what_is_no_message(farm: Farm, row: Row, way: str, what: str) -> None:
-    plot = _small_plot(farm)
+    plot = talks.small_plot(farm)
     row.offered(farm, plot)
     noise = {"noise": "\x00\x1b]0;ha\x07 not a message", "no end": "x" * (5 << 20), "nested": "[" * 100_000}[
         what

@@ -21,6 +21,7 @@ MIB = 1 << 20
 LEAST_SIZE = {"ext4": 16 * MIB, "xfs": 320 * MIB}
 _MKFS = {"ext4": ("mkfs.ext4", "-q", "-F", "-m", "0"), "xfs": ("mkfs.xfs", "-q", "-f")}
 BLKIO = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device")
+BLKIO_READ = BLKIO.with_name("blkio.throttle.read_bps_device")
 # linux/fs.h FS_IOC_SHUTDOWN (_IOR('X', 125, __u32)), the same number as xfs's own; what the log still holds is lost.
 _SHUTDOWN, _WITHOUT_LOG = 2 << 30 | 4 << 16 | ord("X") << 8 | 125, 2
 
@@ -123,12 +124,12 @@ class Drive:
         try:
             yield
         finally:
-            with suppress(AssertionError, subprocess.CalledProcessError):  # thawed already
-                self._do("fsfreeze", "--unfreeze", self.mount)
+            self.thaw()
 
     def thaw(self) -> None:
-        """Have what hangs go on."""
-        self._do("fsfreeze", "--unfreeze", self.mount)
+        """Have what hangs go on; nothing happens when it does already."""
+        with suppress(AssertionError, subprocess.CalledProcessError):
+            self._do("fsfreeze", "--unfreeze", self.mount)
 
     @contextmanager
     def unreadable(self, path: Path) -> Iterator[None]:
@@ -170,6 +171,25 @@ class Drive:
             pytest.skip(f"a slow drive needs cgroup v1 ({BLKIO} is not there)")
         number = Path(self.device).stat().st_rdev
         BLKIO.write_text(f"{os.major(number)}:{os.minor(number)} {bytes_per_s}\n")
+
+    @contextmanager
+    def hanging_reads(self) -> Iterator[None]:
+        """What is not in memory cannot be read meanwhile: who tries hangs in the kernel. Skips without blkio."""
+        if not BLKIO_READ.exists():  # kernels differ: no fault of a machine
+            pytest.skip(f"a drive whose reads hang needs cgroup v1 ({BLKIO_READ} is not there)")
+        number = Path(self.device).stat().st_rdev
+        device = f"{os.major(number)}:{os.minor(number)}"
+        BLKIO_READ.write_text(f"{device} 1\n")
+        try:
+            yield
+        finally:
+            BLKIO_READ.write_text(f"{device} 0\n")
+
+    def forget(self, path: Path) -> None:
+        """Have a file of this drive no longer in memory."""
+        self._do("sync", "--file-system", self.mount)
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def fill(self, *, leave: int) -> Path:
         """Fill the drive with a file that leaves about `leave` bytes free; that file."""

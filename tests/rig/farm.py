@@ -78,6 +78,7 @@ class Farm:
         self._plotter_ini: Ini = plotter_ini or {}
         self._netcat = {"receive": {"netcat": netcats.path(netcat)}} if netcat else {}
         self.hosts: list[Host] = []
+        self.plotter_logs: dict[Path, Callable[[], str]] = {}  # by the folder of its plots
         try:
             self._start()
         except BaseException:
@@ -95,6 +96,7 @@ class Farm:
             folders={"/home/plotter": homes[0], str(PLOTS): self.plots},
         )
         self.hosts.append(self.plotter)
+        self.plotter_logs[self.plots] = lambda: self.log("plot_manager")
         self.nas = Host("nas", self.base / "nas", uid=NAS_UID, folders={"/home/nas": homes[1]})
         self.hosts.append(self.nas)
         self.plotter_home, self.nas_home = homes

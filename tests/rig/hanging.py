@@ -33,6 +33,7 @@ class Hanging:
         if not Path("/dev/fuse").exists():
             parts.missing("/dev/fuse is not there")
         self.point, self._host = point, host
+        self._mounted = True
         command: list[str] = [sys.executable, "-c", HANG, str(point)]
         if host is None:
             point.mkdir(parents=True)
@@ -54,7 +55,10 @@ class Hanging:
         self._daemon.communicate(timeout=5)
 
     def end(self) -> None:
-        """Answer and unmount."""
+        """Answer and unmount; nothing happens the second time."""
+        if not self._mounted:
+            return
+        self._mounted = False
         if self._daemon.poll() is None:
             self.answer()
         if self._host is None:

@@ -2,7 +2,7 @@
 
 It listens on HOST PORT and passes all to HOST TO_PORT. HOW says what happens at byte AT: `flip` that byte, `cut` the
 connection, `drop` some bytes, `add` some, `forge` all from there on, or `stall`: pass nothing more until either side
-gives up.
+gives up. `hold` changes nothing, but keeps the connection open at its end until netcat is gone.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def main() -> None:
                     _until_closed(source, target)
                 if is_here and how in ("cut", "stall"):
                     return
+            if how == "hold":
+                _until_closed(target)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import realplots
 from rig import meddler
+from rig.drives import PowerSwitch
 from rig.gobetween import DROP, HALF, TWICE, Moment
 from rig.hosts import Process
 
 from soak import hurts
 from soak.blow import Blow
+from soak.farm import RamDrive
 from soak.world import kill, pick
 
 Act = Callable[[Blow, "Moment | None"], object]  # the go-between's answer, or whatever
@@ -125,6 +127,8 @@ def _stranger(blow: Blow, moment: Moment | None) -> None:
 DATA: dict[str, Act] = {
     "data flipped": _meddle("flip"),
     "data cut": _meddle("cut"),
+    "data dropped": _meddle("drop"),
+    "data added": _meddle("add"),
     "stranger on the port": _stranger,
 }
 
@@ -224,4 +228,29 @@ OTHERS: dict[str, Act] = {
     "stale partial": lambda blow, _: hurts.plant(blow.world, blow.drive, "ours", blow.dice),
     "rival": lambda blow, _: hurts.rival(blow.world, blow.dice, blow.dice),
 }
-ALL = {**KILLS, **TALK, **DATA, **SOURCE, **OTHERS}
+
+
+def _power(blow: Blow, _: Moment | None) -> None:
+    """The NAS loses its power: its processes end, and the drive with the plot loses what had not reached it."""
+    drives = blow.world.farm.drives
+    number = next((n for n in blow.world.in_reach() if (drives[n].folder / blow.name).exists()), blow.drive)
+    if not isinstance(drives[number], RamDrive) and blow.world.drives[number] == "in":
+        switch = PowerSwitch(drives[number])
+        kill(_nas(blow))
+        switch.cut()
+        switch.release()
+        blow.world.drives[number] = "dead"
+
+
+# What the last look before each step that cannot be taken back is there for, and the only moment at which it counts.
+LAST: dict[str, tuple[Act, tuple[str, bool]]] = {
+    "source replaced before KEPT": (_replace, ("KEPT", False)),
+    "power cut after KEPT": (_power, ("KEPT", True)),
+    "name taken in a run": (
+        lambda blow, _: hurts.rival_of(blow.world, blow.drive, blow.name),
+        ("SENT", False),
+    ),
+}
+ALL: dict[str, Act] = {
+    **KILLS, **TALK, **DATA, **SOURCE, **OTHERS, **{name: act for name, (act, _) in LAST.items()},
+}  # fmt: skip

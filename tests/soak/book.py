@@ -43,6 +43,8 @@ class Book:
         self.complete: dict[Key, int] = {}  # ever complete: its size in bytes
         self.due: set[Key] = set()  # must be complete somewhere at every instant
         self.offered: dict[str, int] = {}  # the largest size that a name ever had
+        self.in_reach: list[int] = []  # the drives that were so when that was asked last
+        self.held: dict[int, set[Key]] = {}  # on each drive, when it was last in reach
         self.planted: dict[Path, str] = {}  # files of somebody else on drives, inside the NAS: their digest
         self.given = 0
         self.given_bytes = 0
@@ -76,9 +78,12 @@ class Book:
         keys, unread = set(), []
         for folder in folders:
             for path in listing(folder):
-                if path.name.endswith(FINAL):
+                name = path.name.removesuffix(
+                    ".leaving"
+                )  # set aside by its plotter, for a moment or by a killed run
+                if name.endswith(FINAL):
                     try:
-                        keys.add((path.name, self.digests.of(path)))
+                        keys.add((name, self.digests.of(path)))
                     except FileNotFoundError:  # just moved
                         continue
                     except OSError:

@@ -23,9 +23,16 @@ NAS_FILES = (
     "state.json", "offers.json", "conflicts.json", "no_space.json", "failures.json", "offline.json",
     "ledger.sqlite", "health.json", "alerts.json",
 )  # fmt: skip
-PLOTTER_FILES = ("watch.json", "told.json", "known.json", "waiting.json", "alerts.json")
 GARBAGE = (b"", b"{", b"[]", b"null", b'{"drives": 7}', b"\x00" * 64, b"\xff\xfe garbage", b"{}" * 9)
-CLOCKS = ("+1d", "+8d", "+400d")  # back again is a jump too; libfaketime itself fails at sleeping with "-1d"
+DAY_S = 86400
+CLOCKS = {
+    "+1d": DAY_S,
+    "+8d": 8 * DAY_S,
+    "+400d": 400 * DAY_S,
+    "-1d": -DAY_S,
+    "-8d": -8 * DAY_S,
+    "-400d": -400 * DAY_S,
+}
 LOOP_GONE_S = 90.0
 HOLD_LEDGER = """
 import sqlite3, sys, time
@@ -159,11 +166,16 @@ def _sync(*paths: Path) -> None:
 
 def rival(world: World, number: int, dice: int) -> None:
     """Somebody's finished plot on a drive, by the name of one that waits."""
-    number %= len(world.farm.drives)
     source = pick([path for each in world.farm.plotters for path in world.sources(each)], dice)
-    if world.drives[number] != "in" or source is None:
+    if source is not None:
+        rival_of(world, number % len(world.farm.drives), source.name)
+
+
+def rival_of(world: World, number: int, name: str) -> None:
+    """Somebody's finished plot on a drive, by this name, unless it has one there."""
+    if world.drives[number] != "in":
         return
-    path = world.farm.drives[number].folder / source.name
+    path = world.farm.drives[number].folder / name
     if not path.exists() and world.farm.drives[number].free > 4_000_000:
         with suppress(OSError):
             data = b"PLOT of somebody else" + os.urandom(5000)
@@ -219,11 +231,3 @@ def locked_ledger(world: World) -> None:
     holder.popen.stdout.readline()
     world.tick()
     world.end_helpers()
-
-
-def shifted(clock: str) -> dict[str, str]:
-    """The environment of a program for which the clock was set; empty without libfaketime."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found:
-        return {}
-    return {"LD_PRELOAD": str(found[0]), "FAKETIME": clock, "DONT_FAKE_MONOTONIC": "1"}

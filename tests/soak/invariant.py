@@ -7,7 +7,7 @@ from pathlib import Path
 from faults.invariant import listening, written_beneath
 from rig.farm import FINAL
 
-from soak.book import listing
+from soak.book import Key, listing
 from soak.world import World
 
 SMALL_BYTES = 1 << 20
@@ -38,14 +38,23 @@ def _nothing_lost(world: World) -> None:
     """Sources first, then drives: a plot goes from one to the other, and never back."""
     book = world.book
     at_sources, _ = book.found(plotter.plots for plotter in world.farm.plotters)
-    on_drives, unread = book.found(world.farm.drives[number].folder for number in world.in_reach())
+    reach, on_drives, unread = world.in_reach(), set[Key](), list[Path]()
+    left = [number for number in book.in_reach if number not in reach]  # in the step just done
+    book.in_reach = reach
+    for number in reach:
+        book.held[number], not_read = book.found([world.farm.drives[number].folder])
+        on_drives |= book.held[number]
+        unread += not_read
     if unread:
         raise BrokenPromise(f"final files that cannot be read: {[str(path) for path in unread]}")
     if strange := sorted(on_drives - set(book.complete)):
         raise BrokenPromise(f"incomplete or altered under a final name: {strange}")
     missing = book.due - at_sources - on_drives
-    if missing and len(world.in_reach()) == len(world.farm.drives):
-        raise BrokenPromise(f"complete nowhere: {sorted(missing)}")
+    for number in left:  # it may have taken them just before; from now on nothing new can be there
+        book.held[number] = book.held.get(number, set()) | missing
+    away = set[Key]().union(*(held for number, held in book.held.items() if number not in reach))
+    if lost := missing - away:
+        raise BrokenPromise(f"complete nowhere: {sorted(lost)}")
 
 
 def _only_what_belongs(world: World, folder: Path) -> None:

@@ -24,9 +24,7 @@ ONE = st.integers(0, 1)
 KINDS = st.sampled_from(("v1", "v1", "v1", "bladebit", "gigahorse", "real", "large"))
 PLOTS = ("new", "new", "new", "of one name", "copied", "begun", "finished")
 KIB = st.integers(100, 6000)
-WHEN = st.tuples(
-    st.sampled_from((*troubles.VERBS, *troubles.VERBS[1:7], *([troubles.STREAM] * 6))), st.booleans()
-)
+WHEN = st.tuples(st.sampled_from((*troubles.VERBS, *troubles.USUAL, *([troubles.STREAM] * 6))), st.booleans())
 BACKGROUND_RATE = "30mbit"
 LEAST_S = 0.02
 
@@ -139,8 +137,8 @@ class Soak(RuleBasedStateMachine):
 
     def _trouble(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
         at = self.world.plotter(plotter)
-        if when[0] in troubles.OF_OLD_PLOTS:
-            self.world.offer_again(at, dice)
+        if when[0] in (*troubles.OF_OLD_PLOTS, *troubles.OF_OTHER_PLOTS):
+            self.world.offer_again(at, dice, another=when[0] in troubles.OF_OTHER_PLOTS)
         else:
             self.world.new_plot(at, "large" if kib > 5500 else "v1", dice, kib)
         met = troubles.run(self.world, at, trouble, when, dice)
@@ -184,6 +182,24 @@ class Soak(RuleBasedStateMachine):
     @step
     def meanwhile(self, plotter: int, trouble: str, when: tuple[str, bool], dice: int, kib: int) -> str:
         return self._trouble(plotter, trouble, when, dice, kib)
+
+    def _last(self, trouble: str, plotter: int, dice: int, kib: int) -> str:
+        return self._trouble(plotter, trouble, acts.LAST[trouble][1], dice, kib)
+
+    @rule(plotter=ONE, dice=DICE, kib=KIB)
+    @step
+    def replaced_before_kept(self, plotter: int, dice: int, kib: int) -> str:
+        return self._last("source replaced before KEPT", plotter, dice, kib)
+
+    @rule(plotter=ONE, dice=DICE, kib=KIB)
+    @step
+    def power_cut_after_kept(self, plotter: int, dice: int, kib: int) -> str:
+        return self._last("power cut after KEPT", plotter, dice, kib)
+
+    @rule(plotter=ONE, dice=DICE, kib=KIB)
+    @step
+    def name_taken_in_a_run(self, plotter: int, dice: int, kib: int) -> str:
+        return self._last("name taken in a run", plotter, dice, kib)
 
     @rule(program=st.sampled_from(("run", "tick", "both")), plotter=ONE, dice=DICE)
     @step
@@ -243,14 +259,15 @@ class Soak(RuleBasedStateMachine):
         hurts.edit_script(self.world)
         return "receive script"
 
-    @rule(plotter=st.integers(0, 2), clock=st.sampled_from(hurts.CLOCKS))
+    @rule(plotter=st.integers(0, 2), clock=st.sampled_from(sorted(hurts.CLOCKS)))
     @step
     def clock(self, plotter: int, clock: str) -> None:
         self.session.tally.faults[f"clock {clock}"] += 1
         if plotter == 2:
-            self.world.tick(env=hurts.shifted(clock))
+            self.world.tick(env=self.world.clock(None, hurts.CLOCKS[clock]))
         else:
-            self.world.run(self.world.plotter(plotter), env=hurts.shifted(clock))
+            at = self.world.plotter(plotter)
+            self.world.run(at, env=self.world.clock(at, hurts.CLOCKS[clock]))
 
     def teardown(self) -> None:
         """Heal, finish the job, count, and take the farm away."""

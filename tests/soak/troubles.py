@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -9,20 +10,21 @@ from contextlib import suppress
 
 from rig.gobetween import TO_NAS, TO_PLOTTER, Moment
 
-from soak.acts import DATA, KILLS, OTHERS, SOURCE, TALK, Act
+from soak.acts import ALL, DATA, SOURCE, TALK
 from soak.blow import Blow
 from soak.book import listing
 from soak.farm import Plotter
 from soak.world import World
 
-WAYS = {"OFFER": TO_NAS, "SEND": TO_NAS, "SENT": TO_NAS, "DONE": TO_NAS, "HELLO": TO_PLOTTER}
-VERBS = ("HELLO", "OFFER", "HOLDS", "SEND", "READY", "SENT", "KEPT", "HAVE", "DONE")
-LAST_WORDS = ("KEPT", "HAVE", "DONE")
-OF_OLD_PLOTS = ("HAVE", "DONE")
+WAYS = dict.fromkeys(("OFFER", "SEND", "SENT", "ASIDE", "DONE", "DIFFERS"), TO_NAS)
+USUAL = ("OFFER", "HOLDS", "SEND", "READY", "SENT", "KEPT")
+VERBS = ("HELLO", *USUAL, "HAVE", "ASIDE", "DONE", "DAMAGED", "DIFFERS", "REFUSED")
+LAST_WORDS = ("KEPT", "HAVE", "ASIDE", "DONE")
+OF_OLD_PLOTS = ("HAVE", "ASIDE", "DONE")
+OF_OTHER_PLOTS = ("DIFFERS", "REFUSED")
 STREAM = "stream"
 STREAM_RATE = "60mbit"
 STREAM_WAIT_S = 2.0
-ALL: dict[str, Act] = {**KILLS, **TALK, **DATA, **SOURCE, **OTHERS}
 
 
 class Strike:
@@ -38,6 +40,7 @@ class Strike:
         ):  # after those only luck decides
             self._passed = False
         self.struck = False
+        self._damaged = False
         self._streaming = threading.Event()
         self._lock = threading.Lock()
 
@@ -48,6 +51,9 @@ class Strike:
             self._blow.name = str(moment.message.get("name", self._blow.name))
         if verb == "READY" and moment.passed:
             self._streaming.set()
+        if self.verb == "DAMAGED" and verb == "SENT" and not (moment.passed or self._damaged):
+            self._damaged = True
+            return json.dumps({**moment.message, "pieces": [each[::-1] for each in moment.message["pieces"]]})
         way = WAYS.get(self.verb, TO_PLOTTER)
         if self.verb == STREAM or (verb, moment.way, moment.passed) != (self.verb, way, self._passed):
             return None

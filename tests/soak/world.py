@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import realplots
+from rig.clock import Clock
 from rig.drives import MIB
 from rig.farm import FINAL, PROGRAMS
 from rig.gobetween import Moment
@@ -47,10 +48,19 @@ class World:
         self.helpers: list[Run] = []  # strangers, meddlers, writers: ours to end
         self.orphans: set[str] = set()  # names whose partials nobody will ask for again
         self.ports = 30000
+        self._clocks: dict[str, Clock] = {}
 
     def _decide(self, moment: Moment) -> str | None:
         plan = self.plan
         return plan(moment) if plan is not None else None
+
+    def clock(self, plotter: Plotter | None, ahead_s: int) -> dict[str, str]:
+        """The environment of a program on that plotter, or on the NAS, for which the clock was set."""
+        host, home = (plotter.host, plotter.home) if plotter else (self.farm.nas, self.farm.nas_home)
+        if host.name not in self._clocks:
+            self._clocks[host.name] = Clock(home / "clock", host.home / "clock")
+        self._clocks[host.name].set(ahead_s)
+        return self._clocks[host.name].env
 
     # --- what can be reached
 
@@ -108,8 +118,8 @@ class World:
                 other.own(making).rename(copy)
                 self._note(copy)
 
-    def offer_again(self, plotter: Plotter, dice: int) -> None:
-        """A copy of a plot that is on a drive already."""
+    def offer_again(self, plotter: Plotter, dice: int, *, another: bool = False) -> None:
+        """A copy of a plot that is on a drive already; or `another` one, which differs in its last byte."""
         folders = [self.farm.drives[number].folder for number in self.in_reach()]
         there = [path for folder in folders for path in listing(folder) if path.name.endswith(FINAL)]
         final = pick(there, dice)
@@ -117,9 +127,13 @@ class World:
             return
         with suppress(OSError):  # a drive that fails just now
             making = plotter.plots / f"{final.name}.2.tmp"
-            making.write_bytes(final.read_bytes())
+            data = final.read_bytes()
+            making.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if another else data)
             plotter.own(making).rename(plotter.plots / final.name)
-            self._note(plotter.plots / final.name)
+            if another and (final.name, self.book.digests.of(final)) in self.book.complete:
+                self.book.gave(plotter.plots / final.name)
+            else:
+                self._note(plotter.plots / final.name)
 
     def _note(self, path: Path) -> None:
         """Book what stands here now: complete when it was complete before."""
