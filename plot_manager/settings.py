@@ -142,9 +142,10 @@ class Files:
         "removing it does not stop anything.",
     )
     state_folder: Path = option(
-        "{folder}/state",
+        "{folder}/plotter_state",
         kinds.PATH,
-        "What the program remembers between runs, and its locks. On a local disk.",
+        "What the program remembers between runs, and its locks. On a local disk, and not that of drive_manager "
+        "where both run on one machine.",
     )
 
 

@@ -67,7 +67,7 @@ def plotter(base: Path, *targets: Nas, **transfer: object) -> plotter_settings.S
     """A plotter's settings with plots in `base`/plots."""
     folder = base / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    (base / "plotter" / "state").mkdir(parents=True, exist_ok=True)
+    (base / "plotter" / "plotter_state").mkdir(parents=True, exist_ok=True)
     own: Ini = {
         "plots": {"folders": folder},
         "nas x": {"host": "localhost"},

@@ -167,7 +167,7 @@ def test_install_and_undo_leave_no_trace(host, side, before):
     assert text == f"{before or ''}\n{crontab.mark(side)}\n{schedule} {command} --config {config}\n".lstrip(
         "\n"
     )
-    for name in ("", "/state", "/logs"):
+    for name in ("", "/plotter_state" if side == "plot_manager" else "/state", "/logs"):
         assert (host.home / f"plot_manager{name}").is_dir()
     after = host.everything()
 

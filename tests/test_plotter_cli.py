@@ -101,7 +101,7 @@ def test_a_crontab_may_close_the_standard_streams(plotter: Plotter, nas: SmallNa
 @pytest.mark.root
 def test_root_writes_nothing_among_another_users_files(plotter: Plotter) -> None:
     assert plotter.run() == (0, "", "")
-    os.chown(plotter.files / "state", 65534, 65534)
+    os.chown(plotter.files / "plotter_state", 65534, 65534)
     before = {path: path.lstat().st_mtime_ns for path in (plotter.files, *plotter.files.rglob("*"))}
     code, out, err = plotter.run()
     assert (code, out) == (2, "")
@@ -117,7 +117,7 @@ def nas_program(nas: SmallNas) -> str:
 
 def test_another_run_is_busy(plotter: Plotter) -> None:
     plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
-    lock = Lock(plotter.files / "state/locks/plot_manager.lock")
+    lock = Lock(plotter.files / "plotter_state/locks/plot_manager.lock")
     assert lock.take()
     assert plotter.run() == (0, "", "")
     assert plotter.log().endswith("DEBUG Checkfile Exists, We are currently Running a Transfer, Exiting\n")

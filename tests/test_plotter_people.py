@@ -55,7 +55,7 @@ class Home:
     """A plotter with one plot folder and a NAS that answers as the test likes."""
 
     def __init__(self, base: Path) -> None:
-        self.base, self.plots, self.state = base, base / "plots", base / "plotter/state"
+        self.base, self.plots, self.state = base, base / "plots", base / "plotter/plotter_state"
         self.plots.mkdir()
         self.state.mkdir(parents=True)
         self.config = base / "plot_manager.ini"

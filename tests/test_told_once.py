@@ -82,7 +82,7 @@ def instants(again: Callable[[], None], code: str, config: Path, mail: MailServe
 
 
 def test_the_plotter(tmp_path: Path, mail: MailServer) -> None:
-    config, state = tmp_path / "plot_manager.ini", tmp_path / "plotter/state"
+    config, state = tmp_path / "plot_manager.ini", tmp_path / "plotter/plotter_state"
     (tmp_path / "plots").mkdir()
     config.write_text(
         f"[plots]\nfolders = {tmp_path}/plots\n[files]\nfolder = {tmp_path}/plotter\n[nas a]\nhost = a\n"

@@ -90,7 +90,8 @@ def test_a_full_log_folder(farm: Farm, row: Row, side: str) -> None:
 @pytest.mark.parametrize("side", SIDES)
 def test_a_full_state_folder(farm: Farm, row: Row, side: str, of: str) -> None:
     plot = streams.offered_plot(farm, row, size=MIB)
-    with full(farm, side, "state", of):
+    folder = {"nas": "state", "plotter": "plotter_state"}[side]
+    with full(farm, side, folder, of):
         tick, move = farm.run_nas(), farm.run_plotter()
         for done in (tick, move):
             row.code(done.returncode)
@@ -181,7 +182,7 @@ def test_broken_memory(farm: Farm, row: Row, text: str) -> None:
     plot = streams.offered_plot(farm, row, size=MIB)
     farm.run_plotter("--dry-run")
     for _, home in (host(farm, side) for side in SIDES):
-        for path in (home / "plot_manager/state").glob("*.json"):
+        for path in (home / "plot_manager").glob("*state/*.json"):
             path.write_text(text)
     (farm.nas_home / "plot_manager/state/offline.json").unlink(missing_ok=True)
     row.code(farm.run_nas().returncode)

@@ -129,7 +129,7 @@ def test_a_plotter_and_a_hostile_nas(
         new = set(tmp_path.rglob("*")) - before - alone
         assert {path.name for path in new} <= {"said", "told.json", "alerts.json", "watch.json", "seen.json"}
         assert not (tmp_path / "plotter/transfer_job_running").exists()
-        assert json.loads((tmp_path / "plotter/state/passed_over.json").read_text()) == {}
+        assert json.loads((tmp_path / "plotter/plotter_state/passed_over.json").read_text()) == {}
 
     run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,22 @@ def test_a_key_may_run_the_receive_script_and_nothing_else(over_ssh: Home) -> No
         assert done.returncode != 0
         assert "receive" in done.stderr, f"{asked!r} should be refused in words: {done}"
     assert not witness.exists()
+
+
+def test_both_programs_share_a_folder_and_no_memory(tmp_path: Path) -> None:
+    """What one of them has to tell is not over because the other does not see it."""
+    home = Home(tmp_path, {"host": "localhost", "receive_script": tmp_path / "plot_manager/receive_plot.sh"})
+    for name in ("drive_manager.ini", "plot_manager.ini"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(
+            re.sub(r"(\[files\]\nfolder) = .*", rf"\1 = {tmp_path}/plot_manager", text)
+        )
+    assert home.run("drive_manager").returncode == 0
+    home.drive.rename(tmp_path / "pulled")
+    for _ in range(2):
+        home.run("drive_manager")
+    before = home.run("drive_manager", "alerts").stdout
+    assert "is gone: nothing is mounted there" in before
+    realplots.copies(KINDS[0], 1, home.plots)
+    assert home.run("plot_manager").returncode == 1, "the NAS takes nothing"
+    assert home.run("drive_manager", "alerts").stdout == before

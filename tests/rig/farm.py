@@ -321,7 +321,7 @@ class Farm:
         """The lock files that somebody holds."""
         held = []
         for home in (self.plotter_home, self.nas_home):
-            for path in (home / "plot_manager/state").rglob("*.lock"):
+            for path in (home / "plot_manager").rglob("*.lock"):
                 with path.open() as file:
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

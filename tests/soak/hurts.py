@@ -200,7 +200,7 @@ def spoil_nas(world: World, which: int, how: int) -> str:
 
 def spoil_plotter(plotter: Plotter, which: int, how: int) -> str:
     """Garbage in one of a plotter's files; its name."""
-    folder = plotter.home / "plot_manager/state"
+    folder = plotter.home / "plot_manager/plotter_state"
     names = sorted(path.name for path in listing(folder) if path.suffix in (".json", ".sqlite"))
     name = pick(names, which)
     if name is not None:
