@@ -30,7 +30,8 @@ EVENTS = {
 class Event:
     """Something that happened to a drive: one of `EVENTS`, or first_seen, trouble, recovered.
 
-    `key` is the drive's in the ledger, `level` that of the log line; 0 is not logged.
+    `key` is the drive's in the ledger, `level` that of the log line; 0 is not logged. `critical`: people are told at
+    any hour.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Event:
     mount: str
     text: str
     level: int = logging.INFO
+    critical: bool = False
 
     @property
     def told(self) -> str:
@@ -167,9 +169,9 @@ def _about(
         yield event("first_seen", f"First seen: {facts}", 0)
     elif was is None and ousted is not None and not ousted.gone_since:
         new, old = _told_apart(known, ousted)
-        yield event(
-            "replaced", f"Another drive is at {known.mount} now: {new}, it was {old}", logging.WARNING
-        )
+        text = f"Another drive is at {known.mount} now: {new}, it was {old}"
+        changed = event("replaced", text, logging.WARNING)
+        yield replace(changed, critical=_taken(ousted, around.offline) is None)
     elif was is None:
         yield event("found", f"New drive found: {facts}")
     else:

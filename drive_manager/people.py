@@ -16,13 +16,14 @@ from drive_manager import bookkeeping, health_cache, report_due, rules, rules_me
 from drive_manager.bookkeeping import Book
 from drive_manager.choose import Outcome
 from drive_manager.identity import Identity
+from drive_manager.life import Event
 from drive_manager.memory import failures
 from drive_manager.ran import Ran
 from drive_manager.rules_farm import FarmFacts
 from drive_manager.settings import PROGRAM, Settings
 from drive_manager.tick import World
 from manager_core import alerts, holding, notify
-from manager_core.alerts import Alert, Condition, Notice
+from manager_core.alerts import Alert, Condition, Notice, Severity
 from manager_core.letters import Letter
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def blocked(settings: Settings, held_s: float, now: datetime) -> None:
     text = (
         f"{host}: a run of {PROGRAM} has held its lock for {held_s:.0f} s; does a drive hang? Look at dmesg"
     )
-    notice = Notice("run_failed", "told", alerts.Severity.WARNING, text, host, LOCK_HELD)
+    notice = Notice("run_failed", "told", Severity.WARNING, text, host, LOCK_HELD)
     notify.post(letters.group([notice], host, now), settings, settings.files.state_folder, now)
 
 
@@ -155,13 +156,15 @@ def step(
     found = [_returned(notice, facts) for notice in notices]
     # A drive that is lost, and comes back, is the rule's to tell: it waits for a second look, and does not flap.
     events = [
-        Notice(
-            event.told, "told", alerts.Severity.WARNING, event.text, event.serial or event.mount, event.what
-        )
+        Notice(event.told, "told", _severity(event), event.text, event.serial or event.mount, event.what)
         for event in ran.decision.events
         if event.told and event.what not in ("lost", "returned")
     ]
     return told, [*found, *events]
+
+
+def _severity(event: Event) -> Severity:
+    return Severity.CRITICAL if event.critical else Severity.WARNING
 
 
 def _returned(notice: Notice, facts: Sequence[rules.DriveFacts]) -> Notice:

@@ -131,6 +131,27 @@ def test_what_is_said(days: tuple[str, str]) -> None:
     assert (event.text, event.told, event.serial) == TEXTS[days]
 
 
+@pytest.mark.parametrize(
+    ("days", "mark", "critical"),
+    [
+        (("a=S1/u1", "a=S2/u2"), None, True),
+        (("a=S1/u1", "a=S2/u2"), Mark("/mnt/a", "u1", "a write failed", "today", failed=True), True),
+        (
+            ("a=S1/u1", "a=S2/u2"),
+            Mark("/mnt/a", "u1", "to be replaced", "today"),
+            False,
+        ),  # as a person meant it
+        (("a=S1/u1", "a=S1/u2"), None, False),  # formatted
+        (("a=S1/u1", "a=S2/u1"), None, False),  # cloned
+    ],
+)
+def test_another_drive_in_a_drives_place_is_critical(
+    days: tuple[str, ...], mark: Mark | None, critical: bool
+) -> None:
+    _, ((event, *_),) = live(*days, offline={"u1": mark} if mark else {})
+    assert event.critical is critical
+
+
 def test_a_return_says_since_when_and_where_it_was() -> None:
     _, (_, (event,)) = live("a=S1/u1", "", "b=S1/u1")
     assert event.text.endswith(

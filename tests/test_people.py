@@ -27,6 +27,7 @@ from drive_manager import (
 )
 from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
+from drive_manager.life import Event
 from drive_manager.ran import Ran
 from manager_core import digest, notify
 from manager_core.alerts import Severity
@@ -320,3 +321,17 @@ def test_what_waits_is_for_this_user_only(nas: Nas, mail: MailServer) -> None:
     box = nas.state / "outbox"
     found = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in [box, *box.rglob("*")]}
     assert found == {True: 0o700, False: 0o600}
+
+
+def test_another_drive_in_a_drives_place_waits_for_no_morning(nas: Nas) -> None:
+    before, _, world = minute.observe(nas.settings)
+    decision = tick.decide(world, before, nas.settings.drives)
+    swapped = Event("replaced", "S2", "S2", "/mnt/a", "Another drive is at /mnt/a now", critical=True)
+    found = Event("found", "S3", "S3", "/mnt/b", "New drive found: /mnt/b")
+    ran = Ran(
+        nas.settings, before, decision.memory, world, replace(decision, events=(swapped, found)), world.now
+    )
+    _, notices = people.step({}, (), (), ran)
+    assert [(each.text, each.severity) for each in notices] == [
+        (swapped.text, Severity.CRITICAL), (found.text, Severity.WARNING),
+    ]  # fmt: skip
