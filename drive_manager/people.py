@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from drive_manager import bookkeeping, health_cache, report_due, rules, rules_memory, senses
+from drive_manager import bookkeeping, health_cache, report_due, rules, rules_farm, rules_memory, senses
 from drive_manager.bookkeeping import Book
 from drive_manager.choose import Outcome
 from drive_manager.identity import Identity
@@ -107,12 +107,13 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
         world.drives, world.identities, world.offline, world.senses.degrees, reading, world.senses.hung
     )
     facts = (*present, *senses.missing(ran.after.drives, world.offline))
-    conditions, remembered = rules.judge(
-        facts, _farm(ran, book), ran.world.senses.memory, settings.health, world.now
-    )
+    farm = _farm(ran, book)
+    conditions, remembered = rules.judge(facts, farm, ran.world.senses.memory, settings.health, world.now)
     holding.recover(ran.folder)
     before = holding.known(ran.folder)
-    told, notices = step(before, conditions, facts, ran)
+    gone = rules_farm.forgotten(farm, world.now)
+    lasting = {key: alert for key, alert in before.items() if key not in gone}
+    told, notices = step(lasting, conditions, facts, ran)
     new = _written(ran, notices)
     drafts: notify.Drafts = {}
     if new and told != before:

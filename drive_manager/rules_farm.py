@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from drive_manager.limits import HealthLimits
 from drive_manager.rules_memory import Memory
@@ -13,6 +13,7 @@ from manager_core.alerts import Condition, Severity
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 FORGOTTEN_DAYS = 30  # a plotter that has been silent for longer is no plotter of ours any more
+SILENT = "silent_plotter"
 _FLAPPING = 1.25  # an estimate goes up and down a little
 _AGAIN = 2  # looks in a row: after a boot cron may come before the mounts
 
@@ -56,6 +57,14 @@ def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: datet
         yield Condition("smart_tool", farm.host, WARNING, "health", text)
 
 
+def forgotten(farm: FarmFacts, now: datetime) -> frozenset[str]:
+    """The alerts, by key, of plotters that are none of ours any more: they are neither to hold on nor to be over."""
+    limit = timedelta(days=FORGOTTEN_DAYS)
+    return frozenset(
+        f"{SILENT}/{plotter}" for plotter, last in farm.last_offer.items() if now - last >= limit
+    )
+
+
 def _soon(farm: FarmFacts, before: int, limits: HealthLimits) -> int:
     if farm.full:
         return 0
@@ -87,7 +96,7 @@ def _plotters(farm: FarmFacts, limits: HealthLimits, now: datetime) -> Iterator[
         hours = (now - last).total_seconds() / 3600
         if limits.silent_hours and limits.silent_hours <= hours < FORGOTTEN_DAYS * 24:
             text = f"{plotter} has offered no plot for {hours:.0f} hours; look whether it still plots"
-            yield Condition("silent_plotter", plotter, WARNING, "transfer_failing", text)
+            yield Condition(SILENT, plotter, WARNING, "transfer_failing", text)
     for subject, failures in farm.failed_transfers.items():
         if failures >= limits.failed_transfers:
             text = f"{subject}: the transfer to {farm.host} failed {failures} times in a row; see the log"

@@ -29,7 +29,7 @@ from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
 from drive_manager.life import Event
 from drive_manager.ran import Ran
-from manager_core import digest, notify
+from manager_core import digest, holding, notify
 from manager_core.alerts import Severity
 from manager_core.letters import Letter
 from manager_core.wire import Differs, Done, Have, Holds, Kept, Refused
@@ -335,3 +335,24 @@ def test_another_drive_in_a_drives_place_waits_for_no_morning(nas: Nas) -> None:
     assert [(each.text, each.severity) for each in notices] == [
         (swapped.text, Severity.CRITICAL), (found.text, Severity.WARNING),
     ]  # fmt: skip
+
+
+def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
+    nas: Nas, mail: MailServer
+) -> None:
+    nas.tell(mail.ini(events="transfer_failing"))
+    now = datetime.now().astimezone()
+    book = Ledger(nas.state / LEDGER)
+    book.offer("plotter1", now - timedelta(days=29, hours=23))
+    nas.ticks(2)
+    assert len(subjects(mail)) == 1
+    assert "plotter1 has offered no plot" in subjects(mail)[0]
+    before, _, world = minute.observe(nas.settings)
+    later = replace(world, now=now + timedelta(hours=2))
+    decision = tick.decide(later, before, nas.settings.drives)
+    people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
+    assert len(subjects(mail)) == 1, subjects(mail)
+    assert not [key for key in holding.known(nas.state) if key.startswith("silent_plotter")]
+    book.offer("plotter1", later.now)
+    people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
+    assert len(subjects(mail)) == 1, subjects(mail)
