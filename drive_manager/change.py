@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drive_manager import health_cache, vitals
+from drive_manager import health_cache, life, vitals
 from drive_manager.drives import Drive
 from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.ran import Ran
@@ -41,8 +41,9 @@ def letter(ran: Ran) -> Letter | None:
 
 def _last_seen(ran: Ran, mount: str) -> Identity:
     """The disk that was there in the last run: one that is gone is named as well as it can be."""
-    found = (known.identity for known in ran.before.drives.values() if known.mount == mount)
-    return next(found, UNKNOWN)
+    drives = ran.before.drives
+    known = drives.get(life.key_at(drives, mount))
+    return known.identity if known is not None else UNKNOWN
 
 
 def _facts(mount: str, known: Vitals, drive: Drive | None) -> dict[str, str]:

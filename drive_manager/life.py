@@ -233,4 +233,6 @@ def _lost(key: str, gone: Known, around: Surroundings) -> Event:
         told = ", ".join(filter(None, [why, plots]))
         text = f"Drive {gone.mount}{name} is gone: {told}; look at its cable and dmesg"
     level = logging.INFO if mark is not None else logging.WARNING
-    return Event("lost", key, gone.identity.serial, gone.mount, text, level)
+    # One with another known drive in its place (after a boot with mounts by letter, say) is missing nowhere.
+    what = "replaced" if gone.replaced and mark is None else "lost"
+    return Event(what, key, gone.identity.serial, gone.mount, text, level, critical=what == "replaced")

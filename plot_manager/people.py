@@ -9,13 +9,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
-from manager_core import alerts, holding, letters, logs, notify, secrets, witness
+from manager_core import alerts, forked, holding, letters, logs, notify, secrets, witness
 from manager_core.alerts import Alert, Condition, Severity
 from manager_core.errors import ManagerError
+from manager_core.locks import Lock
 from manager_core.ping import Ping
 from manager_core.plots import State
 from manager_core.program import FAILED
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 TELL_EVERY_S = 60.0  # while a long run goes on
 PING_EVERY_S = 300.0  # as often as cron would: a run may send plots for days
 _STAY_INCOMPLETE = (State.INCOMPLETE, State.BEING_WRITTEN)
+_SHOWN_S, _TURN_S = 5.0, 5.0
 _LOCK_HELD, _RUN_FAILED = "lock_held", "run_failed"
 _LEVELS = {"fired": logging.WARNING, "worse": logging.WARNING}
 
@@ -73,8 +76,12 @@ class People:
 
     def _meanwhile(self) -> None:
         until = time.monotonic() + notify.WHOLE_S
-        self._tell(None, until)
+        self.tell_meanwhile(until)
         notify.flush(self.settings, self._folder, _now(), until)
+
+    def tell_meanwhile(self, until: float) -> None:
+        """Judge, keep, and post what is new, while a run goes on."""
+        self._tell(None, until)
 
     def _follow(self, code: int, fault: str) -> None:
         until = time.monotonic() + notify.WHOLE_S
@@ -85,6 +92,10 @@ class People:
 
     def _tell(self, fault: str | None, until: float) -> None:
         """Judge, keep, and post what is new. `fault` is what ended the run; None while it goes on."""
+        with _alone(self._folder):
+            self._judge(fault, until)
+
+    def _judge(self, fault: str | None, until: float) -> None:
         settings, host = self.settings, notify.host(self.settings)
         memory = recall.read(self._folder)
         hanging = answering.hanging_now(self._folder)
@@ -127,16 +138,38 @@ class People:
 
 
 def blocked(settings: Settings, why: str) -> None:
-    """Send what is due, and tell of a run that is under way and does nothing (`why`; empty: it does). Never raises."""
+    """Send what is due, and tell of a run that is under way and does nothing (`why`; empty: it does). Never raises.
+
+    While that run moves a large plot, for hours perhaps, this one judges and pings in its place.
+    """
+    folder = settings.files.state_folder
     try:
         until = time.monotonic() + notify.WHOLE_S
+        ping = Ping(settings.ping, folder, _now())
         if why:
             host = notify.host(settings)
             held = Condition(_LOCK_HELD, host, Severity.WARNING, "run_failed", why)
-            _step(settings, [held], None, until)
-        notify.flush(settings, settings.files.state_folder, _now(), until)
+            with _alone(folder):
+                _step(settings, [held], None, until)
+        else:
+            ping.finish(0)
+            People(settings).tell_meanwhile(until)
+        notify.flush(settings, folder, _now(), until)
+        ping.wait()
     except Exception:
         log.exception("Nobody could be told of this run, by a fault of the program; please report it")
+
+
+@contextmanager
+def _alone(state_folder: Path) -> Iterator[None]:
+    """A run, and one that finds it at work, do not judge at the same moment."""
+    lock = Lock(state_folder / "locks" / "people.lock")
+    with suppress(OSError):
+        lock.take(_TURN_S)
+    try:
+        yield
+    finally:
+        lock.free()
 
 
 def facts(
@@ -171,17 +204,23 @@ def used_percent(folders: Sequence[Path], host: str) -> tuple[dict[str, float], 
     used: dict[str, float] = {}
     unknown: list[str] = []
     devices: set[int] = set()
-    for folder in folders:
-        try:
-            device, shown = folder.stat().st_dev, os.statvfs(folder)
-        except OSError:  # that it cannot be read is told with what a look found
-            unknown.append(f"{host}:{folder}")
+    for name, found in forked.results(
+        {str(each): partial(_shown, each) for each in folders}, _SHOWN_S
+    ).items():
+        if not isinstance(found, list):  # that it cannot be read, or hangs, is told with what a look found
+            unknown.append(f"{host}:{name}")
             continue
-        taken = shown.f_blocks - shown.f_bfree
-        if device not in devices and taken + shown.f_bavail:
-            used[str(folder)] = 100.0 * taken / (taken + shown.f_bavail)
+        device, taken, free = found
+        if device not in devices and taken + free:
+            used[name] = 100.0 * taken / (taken + free)
         devices.add(device)
     return used, unknown
+
+
+def _shown(folder: Path) -> list[int]:
+    """In a child, for its drive may hang: device, blocks taken, blocks free for users. Raises OSError."""
+    shown = os.statvfs(folder)
+    return [folder.stat().st_dev, shown.f_blocks - shown.f_bfree, shown.f_bavail]
 
 
 def _done(work: Callable[[], int]) -> tuple[int, str]:

@@ -62,7 +62,7 @@ STORIES: dict[str, tuple[list[str], list[str]]] = {
     "moved": (["a=S1/u1", "b=S1/u1"], ["moved b"]),
     "two change places": (["a=S1/u1 b=S2/u2", "a=S2/u2 b=S1/u1"], ["moved a, moved b"]),
     "a chain of three": (["a=S1/u1 b=S2/u2 c=S3/u3", "b=S1/u1 c=S2/u2 a=S3/u3"], ["moved b, moved c, moved a"]),
-    "moved onto the place of one that is gone": (["a=S1/u1 b=S2/u2", "b=S1/u1"], ["moved b, lost b"]),
+    "moved onto the place of one that is gone": (["a=S1/u1 b=S2/u2", "b=S1/u1"], ["moved b, replaced b"]),
     "replaced": (["a=S1/u1", "a=S2/u2", "a=S2/u2"], ["replaced a", ""]),
     "replaced a day later": (["a=S1/u1", "", "a=S2/u2"], ["lost a", "found a"]),
     "replaced, the old one is back elsewhere": (["a=S1/u1", "a=S2/u2", "a=S2/u2 b=S1/u1"],

@@ -250,7 +250,7 @@ def test_the_dead_mans_switch_hears_start_and_end(home: Home, ping: PingStub) ->
     with lock:
         assert home.run()[0] == 0
     paths = [path.removeprefix("/someUuid47") for path, _query, _body in ping.pings]
-    assert paths == ["/start", "", "/start", "/fail"], "a run that finds another at work is none"
+    assert paths == ["/start", "", "/start", "/fail", ""], "one that finds another at work tells that it is"
     assert ping.pings[1][2] == ""
     assert "refused it (conflict)" in ping.pings[3][2]
     assert "someUuid47" not in ping.pings[3][2]
@@ -422,11 +422,24 @@ def test_a_run_that_hangs_is_told_by_those_that_find_it(home: Home, mail: MailSe
     assert People(home.settings).accompany(lambda: 1) == 1
     for _ in range(2):
         people.blocked(home.settings, "Another run has been under way, sending nothing, for 900 s")
-    people.blocked(home.settings, "")
     why = "Another run has been under way, sending nothing, for 900 s"
     assert subjects(mail) == ["plotter1: NAS box is down", f"plotter1: {why}"], "nothing is over by that"
-    assert People(home.settings).accompany(lambda: 0) == 0
+    people.blocked(home.settings, "")
     assert subjects(mail)[2].startswith("plotter1: over: Another run")
+    assert len(mail.mails) == 3
+
+
+def test_a_run_that_finds_another_sending_a_large_plot_judges_and_pings_in_its_place(
+    home: Home, mail: MailServer, ping: PingStub
+) -> None:
+    home.use(
+        mail.ini(),
+        f"[ping]\nurl = {ping.base}/someUuid47\n",
+        "[watch]\nfolder_percent = 1\nfolder_critical_percent = 99\n",
+    )
+    people.blocked(home.settings, "")
+    assert [path for path, *_ in ping.pings] == ["/someUuid47"]
+    assert "% full; do its plots get away?" in subjects(mail)[0]
 
 
 @pytest.mark.parametrize("name", ["alerts.json", "watch.json"])
