@@ -48,6 +48,7 @@ def _run(settings: Settings, began: datetime, watch: Watch) -> None:
     try:
         before, seen, world = observe(settings)
         after, decision = _act(settings, before, seen, world)
+        after = _heed(settings, after, world, people.learn(settings, world))
         ran = Ran(settings, before, after, world, decision, began)
         watch.done(ran.code)
         people.tell(ran, watch.errors.records)
@@ -123,11 +124,23 @@ def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> t
     stale = ages.stale(world.drives, waits, settings.receive.partial_days, now)
     told = sweep.partials(settings, stale, memory.told)
     if told != after.told:
-        _keep(settings, replace(after, told=told))
+        after = replace(after, told=told)
+        _keep(settings, after)
     if not decision.messages:
         active = ", ".join(after.active) or "none"
         log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
     return after, decision
+
+
+def _heed(settings: Settings, memory: Memory, world: tick.World, unfit: Mapping[str, str]) -> Memory:
+    """Keep drives that turned out unfit in this very run out of the script; the next run tells of the change."""
+    if set(unfit) <= set(world.unfit):
+        return memory
+    decision = tick.decide(replace(world, unfit=unfit), memory, settings.drives)
+    after = _write_script(settings, memory, decision, world)
+    if after != memory:
+        _keep(settings, after)
+    return after
 
 
 def _now() -> datetime:

@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from drive_manager import bookkeeping, health_cache, report_due, rules, rules_farm, rules_memory, senses
+from drive_manager import (
+    bookkeeping,
+    health_cache,
+    memory,
+    report_due,
+    rules,
+    rules_farm,
+    rules_memory,
+    senses,
+)
 from drive_manager.bookkeeping import Book
 from drive_manager.choose import Outcome
 from drive_manager.identity import Identity
@@ -34,13 +43,26 @@ _TELL_S = (
 )  # the start of the run was told meanwhile (ping.START_S), and what hung there ended
 
 
+def learn(settings: Settings, world: World) -> Mapping[str, str]:
+    """Ask the disks for their health, when it is time; the drives that must get no plot by what is known now."""
+    folder, unfit = settings.files.state_folder, [world.unfit]
+    with _apart("The disks' health"):
+        health_cache.refresh(folder, _disks(world), settings.health)
+        present = senses.facts_of(
+            world.drives, world.identities, world.offline, world.senses.degrees, health_cache.load(folder),
+            world.senses.hung,
+        )  # fmt: skip
+        unfit.append(
+            memory.resting(folder) | rules.unfit(tuple(present), world.senses.memory, settings.health)
+        )
+    return unfit[-1]
+
+
 def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
     """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
     settings, folder, now = ran.settings, ran.folder, ran.world.now
     letters: list[Letter] = []
     drafts: notify.Drafts = {}
-    with _apart("The disks' health"):
-        health_cache.refresh(folder, _disks(ran.world), settings.health)
     with _apart("The change of drives"):
         letters += _changed(ran)
     with _apart("What holds now"):

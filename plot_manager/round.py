@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from manager_core import digest
 from manager_core.plots import State, Verdict
-from plot_manager import ready, told, waiting
+from plot_manager import answering, ready, told, waiting
 from plot_manager.addresses import Addresses
 from plot_manager.finished import Finished
 from plot_manager.offers import Next, Offers, own_fault
@@ -70,7 +70,7 @@ class Round:
             self._told.over("room")
         elif self._found is not None and not self._found.complete:
             self._told.over("room")  # none is needed
-        self._told.forget_gone()
+        self._told.forget_gone(answering.hanging_now(self.settings.files.state_folder))
         self._told.forget_other_nas([target.nas.name for target in self._targets])
         self._tell()
 

@@ -66,10 +66,12 @@ class Told:
             log.info("%s: the trouble told before is over", about)
             self._save(known)
 
-    def forget_gone(self) -> None:
-        """Forget the files that are not there any more."""
+    def forget_gone(self, hanging: Collection[str] = ()) -> None:
+        """Forget the files that are not there any more; what is in these folders hangs, and is not looked at."""
         known = self._load()
-        gone = [about for about in known if about.startswith("/") and not os.path.lexists(about)]
+        paths = [Path(about) for about in known if about.startswith("/")]
+        asked = [path for path in paths if not any(path.is_relative_to(folder) for folder in hanging)]
+        gone = [str(path) for path in asked if not os.path.lexists(path)]
         for about in gone:
             del known[about]
         if gone:

@@ -90,6 +90,22 @@ def test_a_drive_that_is_lost_and_comes_back_is_told_once_each(
     assert len(sms.messages) == 1, "returned is not among its events"
 
 
+def test_what_turned_out_unfit_in_a_run_gets_no_plot_from_then_on(
+    nas: Nas, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disks are asked behind the script; the change itself is the next run's to tell."""
+    nas.tick()
+    memory, _, world = minute.observe(nas.settings)
+    unfit = {str(nas.drives[0]): "SMART says that it is failing"}
+    assert f"--drive {nas.drives[0]}" in nas.script.read_text()
+    after = minute._heed(nas.settings, memory, world, unfit)
+    assert f"--drive {nas.drives[0]}" not in nas.script.read_text()
+    assert (after.active, minute.remembered(nas.settings)) == (memory.active, after)
+    nas.tick()
+    assert f"--drive {nas.drives[0]}" in nas.script.read_text(), "nothing of it is known any more here"
+    assert "edited by hand" not in caplog.text
+
+
 def test_a_change_of_drives_is_told_with_what_is_known_of_both(nas: Nas, mail: MailServer) -> None:
     nas.tell(mail.ini(events="drive_changed"))
     nas.tick()
@@ -304,6 +320,7 @@ def test_a_fault_of_the_telling_itself_is_logged_and_stops_nothing(
     before, _, world = minute.observe(nas.settings)
     decision = tick.decide(world, before, nas.settings.drives)
     broken = replace(nas.settings, health=None)  # type: ignore[arg-type]
+    assert people.learn(broken, world) == world.unfit
     people.tell(Ran(broken, before, decision.memory, world, decision, now), [])
     assert "The disks' health: not done in this run, by a fault of the program" in caplog.text
     assert "The daily report: not done" not in caplog.text
