@@ -88,6 +88,7 @@ class Listener:
 
     def __init__(self, netcat: Netcat, address: str, port: int, output: int, limit: int) -> None:
         self.address, self.port = address, port
+        _may_hold(limit)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`
         parent = os.getpid()
 
@@ -103,8 +104,9 @@ class Listener:
                 stderr=self._errors,
                 preexec_fn=in_the_child,  # noqa: PLW1509  no other thread runs yet
             )
-        except OSError as error:
-            raise NetcatError(f"{netcat.path} cannot be started: {error.strerror}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise NetcatError(f"{netcat.path} cannot be started: {why}") from error
 
     @property
     def pid(self) -> int:
@@ -251,6 +253,16 @@ def _first_free(
         f"netcat does not listen on {address}, ports {ports[0]}-{ports[1]} ({failed or 'all its ports are taken'}): "
         "check [receive] ports, netcat and netcat_flags on the NAS"
     )
+
+
+def _may_hold(size: int) -> None:
+    """Refuse a file that this user may not make so large; only root may raise that. Raises NetcatError."""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    if most != resource.RLIM_INFINITY and most < size and os.geteuid() != 0:
+        raise NetcatError(
+            f"this user's files on the NAS may have {most:,} bytes (`ulimit -Hf`), the plot has {size:,}: "
+            "raise `hard fsize` for this user in /etc/security/limits.conf"
+        )
 
 
 def _why_not(listener: Listener) -> str:

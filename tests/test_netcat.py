@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import time
@@ -271,6 +272,27 @@ def test_a_netcat_that_cannot_be_started(output: int, tmp_path: Path) -> None:
         listening(Netcat("/nonexistent", "openbsd"), HOST, ports(), tmp_path / "locks", output, LIMIT),
     ):
         pytest.fail("there is nothing to listen")
+
+
+@pytest.mark.root
+def test_a_user_whose_files_may_not_be_so_large(tool: Netcat, output: int) -> None:
+    def work(link: Link) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT - 1, LIMIT - 1))
+        os.setuid(65534)
+        with pytest.raises(NetcatError) as caught:
+            Listener(tool, HOST, 1024, output, LIMIT)
+        link.send(str(caught.value))
+
+    child = Child(work)
+    told = str(child.link.receive(20))
+    assert "may have 99,999 bytes (`ulimit -Hf`), the plot has 100,000" in told
+    assert "limits.conf" in told
+    assert child.reap(10)
+
+
+def test_what_fails_before_netcat_runs_is_a_known_fault(tool: Netcat, output: int) -> None:
+    with pytest.raises(NetcatError, match="cannot be started: Exception occurred in preexec_fn"):
+        Listener(tool, HOST, free_port(), output, 2**70)  # no limit that the kernel knows
 
 
 def test_it_ends_with_its_parent(tool: Netcat, tmp_path: Path) -> None:
