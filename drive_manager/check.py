@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from pathlib import Path
 
 from drive_manager import check_people, netcat, script, show
 from drive_manager.errors import NetcatError
@@ -16,7 +15,7 @@ from drive_manager.settings import PROGRAM, Settings
 from drive_manager.state import Memory
 from drive_manager.tick import World
 from drive_manager.words import counted
-from manager_core import checks, crontab, folders
+from manager_core import checks, crontab
 from manager_core.checks import Line
 
 PACKAGES = ("jinja2", "xxhash", "blake3", "rich")
@@ -60,12 +59,7 @@ def _folders(settings: Settings) -> Iterator[Line]:
         ("log folder", settings.logs.folder),
         ("script folder", settings.receive.script.parent),
     ):
-        there = next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
-        good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-        found = str(folder) if there == folder else f"{folder} is made when it is needed"
-        wrong = checks.crowded(os.statvfs(there)) if good else "it cannot be written: give it to this user"
-        wrong = wrong or folders.open_to_others(there)
-        yield Line(name, not wrong, f"{there}: {wrong}" if wrong else found)
+        yield checks.own_folder(name, folder)
 
 
 def _drives(settings: Settings, seen: Seen, world: World) -> Iterator[Line]:

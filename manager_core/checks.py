@@ -7,6 +7,9 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from manager_core import folders
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,24 @@ def show(lines: Iterable[Line], *, as_json: bool) -> bool:
         print(f"{'OK  ' if line.ok else 'TODO'} {line.what}: {line.text}", flush=True)
         good = good and line.ok
     return good
+
+
+def own_folder(what: str, folder: Path) -> Line:
+    """Whether a folder for logs and memory can be used, or made when it is needed; nothing is made now."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        wrong = crowded(os.statvfs(there)) or folders.open_to_others(there)
+    else:
+        wrong = read_only(there) or "it cannot be written: give it to this user"
+    found = str(folder) if there == folder else f"{folder} is made when it is needed"
+    return Line(what, not wrong, f"{there}: {wrong}" if wrong else found)
+
+
+def read_only(path: Path) -> str:
+    """That a path is on a read-only file system, with what to do; "" when it is not. Raises OSError."""
+    if not os.statvfs(path).f_flag & os.ST_RDONLY:
+        return ""
+    return "its file system is read-only: look at dmesg and at its disk, then mount it writable"
 
 
 def crowded(shown: os.statvfs_result) -> str:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from manager_core import __version__, checks, crontab, folders, reach
+from manager_core import __version__, checks, crontab, reach
 from manager_core.checks import K32_BYTES, Line
 from manager_core.errors import ManagerError
 from manager_core.settings import SettingsError
@@ -48,7 +48,7 @@ def _here(settings: Settings) -> Iterator[Line]:
         yield _plot_folder(folder)
     yield _test_folder(settings)
     for name, folder in (("state folder", settings.files.state_folder), ("log folder", settings.logs.folder)):
-        yield Line(name, *_writable(folder))
+        yield checks.own_folder(name, folder)
     if not all(is_local(nas) for nas in settings.nas):
         ssh = shutil.which("ssh")
         yield Line("ssh", ssh is not None, ssh or "not found: install openssh-client")
@@ -61,9 +61,8 @@ def _plot_folder(folder: Path) -> Line:
     if not folder.is_dir():
         return Line("plot folder", False, f"{folder} is not there: create it, or correct [plots] folders")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return Line(
-            "plot folder", False, f"{folder}: this user may not read it and delete in it; correct its owner"
-        )
+        wrong = checks.read_only(folder) or "this user may not read it and delete in it; correct its owner"
+        return Line("plot folder", False, f"{folder}: {wrong}")
     return Line("plot folder", True, f"{folder}, {_free(folder)}")
 
 
@@ -86,17 +85,6 @@ def _crontab() -> Line:
 def _free(folder: Path) -> str:
     usage = shutil.disk_usage(folder)
     return f"{100 * usage.used / max(1, usage.total):.0f} % full"
-
-
-def _writable(folder: Path) -> tuple[bool, str]:
-    try:
-        folders.make_private(folder)
-    except OSError as error:
-        return False, f"{folder} cannot be made: {error.strerror}"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return False, f"{folder} cannot be written by this user: correct its owner"
-    wrong = checks.crowded(os.statvfs(folder)) or folders.open_to_others(folder)
-    return not wrong, f"{folder}: {wrong}" if wrong else str(folder)
 
 
 def _there(settings: Settings, nas: Nas, size: int) -> Iterator[Line]:

@@ -76,16 +76,22 @@ def test_room_for_logs_and_memory(free_blocks: int, inodes: int, free_inodes: in
 
 @pytest.mark.root
 @pytest.mark.parametrize("program", ["plot_manager", "drive_manager"])
-def test_check_sees_a_full_disk_of_logs_and_memory(tmp_path: Path, program: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [("size=1m", "MB are free: make room"), ("ro", "its file system is read-only: look at")],
+)
+def test_check_sees_a_disk_that_cannot_take_logs_and_memory(
+    tmp_path: Path, program: str, options: str, said: str
+) -> None:
     small = tmp_path / "small"
     small.mkdir()
     config = tmp_path / "some.ini"
     own = {
-        "plot_manager": f"[plots]\nfolders = {tmp_path}/plots\n[nas x]\nhost = localhost\n",
+        "plot_manager": f"[plots]\nfolders = {small}\n[nas x]\nhost = localhost\n[test]\nfolder = {tmp_path}/t\n",
         "drive_manager": f"[drives]\nmount_points = {tmp_path}/none*\n[health]\nsmart = no\n",
     }
     config.write_text(f"{own[program]}[files]\nfolder = {small}/pm\n")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", small], check=True)
     try:
         done = subprocess.run(
             [sys.executable, "-m", f"{program}.cli", "--config", config, "check", "--json"],
@@ -99,4 +105,5 @@ def test_check_sees_a_full_disk_of_logs_and_memory(tmp_path: Path, program: str)
     lines = {line["what"]: line for line in json.loads(done.stdout)}
     for name in ("state folder", "log folder"):
         assert not lines[name]["ok"]
-        assert "MB are free: make room" in lines[name]["text"]
+        assert said in lines[name]["text"]
+    assert options != "ro" or program == "drive_manager" or said in lines["plot folder"]["text"]
