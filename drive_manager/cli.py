@@ -150,12 +150,12 @@ def _install(parser: argparse.ArgumentParser) -> None:
 
 VERBS = {
     "run": Verb(run),
-    "status": Verb(status, json_option),
-    "check": Verb(check, json_option),
+    "status": Verb(status, json_option, writes=False),
+    "check": Verb(check, json_option, writes=False),
     "report": Verb(report, _report),
-    "alerts": Verb(alerts, json_option),
+    "alerts": Verb(alerts, json_option, writes=False),
     "install": Verb(install, _install, needs_config=False),
-    "authorize": Verb(authorize, _keyfile),
+    "authorize": Verb(authorize, _keyfile, writes=False),
     "receive": Verb(receive, _receive, log="receive"),
     "offline": Verb(offline, _mount_and_why),
     "online": Verb(online, _mount),

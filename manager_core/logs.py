@@ -41,8 +41,10 @@ class Logs:
     )
 
 
-def start(program: str, settings: Logs, *, console: bool = False, verbose: bool = False) -> None:
-    """Log to `<program>.log` in the configured folder from now on; never raises.
+def start(
+    program: str, settings: Logs, *, console: bool = False, verbose: bool = False, to_file: bool = True
+) -> None:
+    """Log to `<program>.log` in the configured folder from now on (without `to_file`: nowhere); never raises.
 
     The console (stderr) shows INFO and more on a terminal or when `console` is set, everything when `verbose`
     is set, and otherwise errors only: under cron that is what becomes a mail. Calling it again starts anew.
@@ -52,9 +54,10 @@ def start(program: str, settings: Logs, *, console: bool = False, verbose: bool 
         root.removeHandler(old)
         old.close()
     level = logging.getLevelName(settings.level)
-    file = _File(settings.folder / f"{program}.log", settings.keep, settings.max_size)
-    file.setLevel(level)
-    handlers: list[logging.Handler] = [file]
+    handlers: list[logging.Handler] = []
+    if to_file:
+        handlers.append(_File(settings.folder / f"{program}.log", settings.keep, settings.max_size))
+        handlers[0].setLevel(level)
     if sys.stderr is not None:
         shown = console or sys.stderr.isatty()
         screen = _Console()
@@ -66,7 +69,9 @@ def start(program: str, settings: Logs, *, console: bool = False, verbose: bool 
     # Other people's packages log their inner workings at DEBUG; only what is ours is heard that closely.
     root.setLevel(logging.WARNING)
     for name in _OURS:
-        logging.getLogger(name).setLevel(min(handler.level for handler in handlers))
+        logging.getLogger(name).setLevel(
+            min((handler.level for handler in handlers), default=logging.WARNING)
+        )
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable before Python 3.11

@@ -6,6 +6,7 @@ import argparse
 import io
 import logging
 import os
+import pwd
 import re
 import signal
 import sys
@@ -28,13 +29,14 @@ class Verb:
     """One verb: what it does (its docstring is its help), its own options, its log, whether it needs settings.
 
     `act` gets the arguments and the settings (None where none are needed) and returns the exit code. `log` is
-    the name of the log file it writes; empty: the program's.
+    the name of the log file it writes; empty: the program's. `writes`: whether it changes what is remembered.
     """
 
     act: Callable[[argparse.Namespace, Any], int]
     arguments: Callable[[argparse.ArgumentParser], None] | None = None
     log: str = ""
     needs_config: bool = True
+    writes: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,14 @@ class Program:
     def _settings(self, args: argparse.Namespace, verb: Verb) -> Any:
         """The settings, with the log begun. Raises SettingsError."""
         settings = self.load(args.config)
-        logs.start(verb.log or self.name, settings.logs, console=args.test, verbose=args.verbose)
+        owner = _owner_but_root(settings.files.state_folder)
+        if owner and verb.writes and not args.dry_run:
+            raise SettingsError(
+                f"{settings.files.state_folder} belongs to {owner}, who could not read what root writes there: "
+                f"run it as its owner: sudo -u {owner} {self.name} {args.verb} …"
+            )
+        log_name = verb.log or self.name
+        logs.start(log_name, settings.logs, console=args.test, verbose=args.verbose, to_file=not owner)
         for warning in settings.warnings:
             log.warning("%s", warning)
         return settings
@@ -131,6 +140,20 @@ def _stand_in() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _owner_but_root(folder: Path) -> str:
+    """For root: the other user whose folder this is, as sudo knows him; "" when it is root's own, or not there."""
+    if os.geteuid() != 0:
+        return ""
+    try:
+        uid = folder.stat().st_uid
+    except OSError:  # told by whatever needs it
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name if uid else ""
+    except KeyError:
+        return f"'#{uid}'"
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:

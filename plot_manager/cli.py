@@ -123,9 +123,9 @@ def _install(parser: argparse.ArgumentParser) -> None:
 
 VERBS = {
     "run": Verb(run),
-    "status": Verb(status, json_option),
-    "alerts": Verb(alerts, json_option),
-    "check": Verb(check, json_option),
+    "status": Verb(status, json_option, writes=False),
+    "alerts": Verb(alerts, json_option, writes=False),
+    "check": Verb(check, json_option, writes=False),
     "install": Verb(install, _install, needs_config=False),
 }
 

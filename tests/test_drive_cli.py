@@ -156,6 +156,36 @@ def test_a_quiet_minute_imports_nothing_heavy(nas: Nas) -> None:
     assert heavy.isdisjoint(json.loads(done.stdout.replace("'", '"')))
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("verb", ["run", "offline", "online", "report", "receive"])
+def test_root_writes_nothing_among_another_users_files(nas: Nas, verb: str) -> None:
+    """What root wrote there, the marks say, the user could not read: all plots would be refused from then on."""
+    _give_away(nas, 65534)
+    files = _written(nas.base)
+    done = nas.run(verb, *([str(nas.drive(1))] if verb in ("offline", "online") else []))
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"run it as its owner: sudo -u nobody drive_manager {verb} …")
+    assert _written(nas.base) == files
+
+
+@pytest.mark.root
+def test_root_may_look_at_another_users_files(nas: Nas) -> None:
+    _give_away(nas, 12345)
+    (nas.base / "pm/logs/drive_manager.log").unlink()
+    assert nas.run("run", "--dry-run").returncode == 0
+    for words in (["status"], ["check"], ["alerts"]):
+        assert "sudo -u" not in nas.run(*words, "-v").stderr
+    assert [path for path in (nas.base / "pm").rglob("*") if path.stat().st_uid == 0] == []
+    assert "sudo -u '#12345' drive_manager run" in nas.run().stderr
+
+
+def _give_away(nas: Nas, uid: int) -> None:
+    nas.tick()
+    for path in (nas.base / "pm", *(nas.base / "pm").rglob("*")):
+        os.chown(path, uid, uid)
+
+
 def test_a_new_drive_is_taken_in_at_once_and_a_lost_one_is_told(nas: Nas) -> None:
     nas.tick()
     nas.drive(10)

@@ -98,6 +98,19 @@ def test_a_crontab_may_close_the_standard_streams(plotter: Plotter, nas: SmallNa
     assert "Nothing changed" in (nas.state.parent / "logs/drive_manager.log").read_text()
 
 
+@pytest.mark.root
+def test_root_writes_nothing_among_another_users_files(plotter: Plotter) -> None:
+    assert plotter.run() == (0, "", "")
+    os.chown(plotter.files / "state", 65534, 65534)
+    before = {path: path.lstat().st_mtime_ns for path in (plotter.files, *plotter.files.rglob("*"))}
+    code, out, err = plotter.run()
+    assert (code, out) == (2, "")
+    assert err.endswith("run it as its owner: sudo -u nobody plot_manager run …\n")
+    for verb in ("status", "check", "alerts"):
+        assert "sudo -u" not in plotter.run(verb)[2]
+    assert {path: path.lstat().st_mtime_ns for path in (plotter.files, *plotter.files.rglob("*"))} == before
+
+
 def nas_program(nas: SmallNas) -> str:
     return f"{PROGRAMS / 'drive_manager'} --config {nas.base / 'nas.ini'}"
 
