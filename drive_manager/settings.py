@@ -119,9 +119,7 @@ class Drives:
     )
     suffixes: tuple[str, ...] = option(
         ".plot .plot2 .gplot .drplot .fpt",
-        kinds.words(
-            r"\.[A-Za-z0-9][A-Za-z0-9_-]{0,15}", "suffixes such as .plot, separated by blanks", at_least=1
-        ),
+        kinds.suffixes(),
         "What the name of a plot ends in; the same as on the plotters.",
     )
     look_timeout_s: float = option(

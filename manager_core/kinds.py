@@ -143,6 +143,15 @@ def words(pattern: str, allowed: str, at_least: int = 0) -> Kind[tuple[str, ...]
     return Kind(read, allowed)
 
 
+def suffixes() -> Kind[tuple[str, ...]]:
+    """What final names end in; none of those that names of plots in flight have (some drives ignore case)."""
+    return words(
+        r"\.(?!(?i:tmp|pieces|leaving)$)[A-Za-z0-9][A-Za-z0-9_-]{0,15}",
+        "suffixes such as .plot, separated by blanks; not .tmp, .pieces, .leaving, which plots in flight have",
+        at_least=1,
+    )
+
+
 def arguments() -> Kind[tuple[str, ...]]:
     """Arguments for a command, quoted as for a shell; none of them passes through one."""
 

@@ -29,9 +29,7 @@ class Plots:
     )
     suffixes: tuple[str, ...] = option(
         ".plot .plot2 .gplot .drplot .fpt",
-        kinds.words(
-            r"\.[A-Za-z0-9][A-Za-z0-9_-]{0,15}", "suffixes such as .plot, separated by blanks", at_least=1
-        ),
+        kinds.suffixes(),
         "What the name of a finished plot ends in. Everything else in the folders is left alone.",
     )
     settle_s: float = option(

@@ -323,6 +323,20 @@ class Schema:
     warnings: tuple[str, ...] = ()
 
 
+@pytest.mark.parametrize("suffix", [".tmp", ".pieces", ".leaving", ".TMP"])
+@pytest.mark.parametrize(
+    ("load", "text"),
+    [
+        (plot_manager.settings.load, "[nas a]\nhost = a\n[plots]\nfolders = /plots\n"),
+        (drive_manager.settings.load, "[drives]\nmount_points = /mnt/*\n"),
+    ],
+)
+def test_no_final_name_ends_as_one_of_a_plot_in_flight(ini, load, text, suffix):
+    assert load(ini(f"{text}suffixes = .plot .tmp2\n"), environ={"HOME": "/"})
+    (found,) = faults(load, ini(f"{text}suffixes = .plot {suffix}\n"), environ={"HOME": "/"})
+    assert f"suffixes: '{suffix}' is not allowed here; allowed: suffixes such as .plot" in found
+
+
 @pytest.mark.parametrize(
     "text", ["[engine]\ntempo = 5\n", "[motor]\nspeed = 5\n", "[engine]\n[motor]\nspeed = 5\n"]
 )
