@@ -62,13 +62,14 @@ def choose(found: Found, writing: frozenset[str], at_once: int, size: int) -> li
 
 
 def _no_room(found: Found, size: int) -> str:
+    unusable = "; ".join(found.unusable[:3])
     if not found.spots:
-        why = "; ".join(found.unusable[:3]) or "the receive script names none"
+        why = unusable or "the receive script names none"
         return f"no drive can be written: {why}; run `drive_manager status` on the NAS"
     best = max(found.spots, key=lambda spot: spot.room)
     return (
-        f"no drive has room for {size:,} bytes (most: {best.room:,} on {best.drive.mount}); "
-        "add a drive, or see `drive_manager status` on the NAS"
+        f"no drive has room for {size:,} bytes (most: {best.room:,} on {best.drive.mount}"
+        f"{unusable and f'; not used: {unusable}'}); add a drive, or see `drive_manager status` on the NAS"
     )
 
 

@@ -62,7 +62,13 @@ def test_drives_to_try(text: str, writing: str, at_once: int, tried: str) -> Non
     ("text", "writing", "at_once", "code", "why"),
     [
         ("", "", 1, "full", "no drive can be written: c: set aside: EIO; run `drive_manager status`"),
-        ("a:99 b:7", "", 1, "full", "no drive has room for 100 bytes (most: 99 on a); add a drive"),
+        (
+            "a:99 b:7",
+            "",
+            1,
+            "full",
+            "no drive has room for 100 bytes (most: 99 on a; not used: c: set aside: EIO); add a drive",
+        ),
         ("a:99", "a", 4, "full", "no drive has room"),  # waiting would not help
         ("a:100 b:100", "a", 1, "busy", "1 of at most 1 drives are being written (a)"),
         ("a:100 b:100", "a b", 4, "busy", "2 of at most 4 drives"),
