@@ -28,6 +28,8 @@ def offer_again(voice: Voice, final: Final, settings: Settings, plotter: str) ->
     if final.aside:
         # After a failed fsync a second one succeeds and lies: what is read here proves nothing.
         raise Refusal("failed", f"{final.mount}, which has a file of this name, is {final.aside}")
+    if final.kind:
+        raise Refusal("conflict", f"{final.mount}: {final.kind} of this name is there; move it away")
     if final.size != offer.size:
         there = f"{final.size:,} bytes instead of {offer.size:,}"
         raise Refusal("conflict", f"{final.mount} has a file of this name with {there}; {FIND_OUT}")

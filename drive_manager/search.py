@@ -15,16 +15,22 @@ from drive_manager.settings import Drives, Settings
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
 
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link"}
+
 
 @dataclass(frozen=True)
 class Final:
-    """A file of the plot's name: on which drive, its size and mtime_ns; `aside`: why its drive is set aside ("")."""
+    """A file of the plot's name: on which drive, its size and mtime_ns; `aside`: why its drive is set aside ("").
+
+    `kind`: what it is when it is no file ("a folder"); its size is -1 then.
+    """
 
     mount: str
     size: int
     mtime_ns: int
     aside: str = ""
     uuid: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,9 @@ def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | 
         return None, False, ""
     finally:
         os.close(folder)
-    size = facts.st_size if stat.S_ISREG(facts.st_mode) else -1
-    return Final(mount.point, size, facts.st_mtime_ns), partial, stranger
+    kind = "" if stat.S_ISREG(facts.st_mode) else _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
+    final = Final(mount.point, -1 if kind else facts.st_size, facts.st_mtime_ns, kind=kind)
+    return final, partial, stranger
 
 
 def _stranger(folder: int, name: str) -> str:

@@ -185,10 +185,16 @@ def test_another_size_is_a_conflict_at_once(nas: SmallNas, size: int) -> None:
     assert nas.names() == [NAME]
 
 
-def test_a_folder_of_the_name_is_in_conflict(nas: SmallNas) -> None:
-    (nas.drives[0] / "b.plot").mkdir()
+@pytest.mark.parametrize("kind", ["a folder", "a symbolic link", "something else"])
+def test_what_has_the_name_and_is_no_file_is_in_conflict(nas: SmallNas, kind: str) -> None:
+    path = nas.drives[0] / "b.plot"
+    {"a folder": path.mkdir, "a symbolic link": lambda: path.symlink_to(NAME)}.get(
+        kind, lambda: os.mkfifo(path)
+    )()
     with Caller(nas.script) as caller:
-        assert caller.ask(offer(DATA, "b.plot"), Refused).code == "conflict"
+        refused = caller.ask(offer(DATA, "b.plot"), Refused)
+    assert refused.code == "conflict"
+    assert refused.why == f"{nas.drives[0]}: {kind} of this name is there; move it away"
 
 
 def test_an_answer_to_have_that_is_none(nas: SmallNas) -> None:
