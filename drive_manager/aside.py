@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
+from collections.abc import Collection
 from datetime import datetime, timezone
 from math import inf
 
@@ -116,15 +117,17 @@ def _synced(settings: Settings, point: str) -> str:
 def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
     """Remove a drive's mark, and forget that it ran out of space or hung.
 
-    Raises marks.MarksUnreadable, marks.MarksBusy, OSError.
+    Raises NoSuchDrive, marks.MarksUnreadable, marks.MarksBusy, OSError.
     """
-    point = _point(mount)
-    known = _known(settings).get(point, "")
+    point, known = _point(mount), _known(settings)
+    uuid = known.get(point, "")
     folder = settings.files.state_folder
-    mark = marks.find(marks.read(folder), point, known)
+    mark = marks.find(marks.read(folder), point, uuid)
     if not dry_run:
-        mark = marks.take_back(folder, point, known)
+        mark = marks.take_back(folder, point, uuid)
     forgot = not dry_run and memory.forget_rest(folder, point)
+    if mark is None and not forgot and point not in known:
+        raise _none_such(point, known)
     if mark is None:
         print(f"{point} is tried again from now on" if forgot else f"{point} is not offline")
     else:
@@ -146,9 +149,13 @@ def _uuid(settings: Settings, point: str) -> str:
     """The UUID of a drive that is mounted or was; "" when it has none that is known. Raises NoSuchDrive."""
     known = _known(settings)
     if point not in known:
-        drives = ", ".join(sorted(known, key=mounts.natural)) or "none"
-        raise NoSuchDrive(f"{point} is not a drive of this NAS; its drives are: {drives}")
+        raise _none_such(point, known)
     return known[point]
+
+
+def _none_such(point: str, known: Collection[str]) -> NoSuchDrive:
+    drives = ", ".join(sorted(known, key=mounts.natural)) or "none"
+    return NoSuchDrive(f"{point} is not a drive of this NAS; its drives are: {drives}")
 
 
 def _known(settings: Settings) -> dict[str, str]:

@@ -557,9 +557,10 @@ def test_offline_and_online(nas: Nas) -> None:
     assert len({each["drive"] for each in events if each["mount"] == first}) == 1
 
 
-def test_a_drive_that_is_none_cannot_be_taken_offline(nas: Nas) -> None:
-    done = nas.run("offline", "/mnt/nowhere")
-    assert done.returncode == 1
+@pytest.mark.parametrize("words", [["offline"], ["online"], ["online", "--dry-run"]])
+def test_a_drive_that_is_none_cannot_be_taken_offline_or_online(nas: Nas, words: list[str]) -> None:
+    done = nas.run(*words, "/mnt/nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
     assert "/mnt/nowhere is not a drive of this NAS; its drives are:" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
