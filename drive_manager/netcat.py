@@ -7,6 +7,7 @@ status: OpenBSD nc exits 0 with a full drive and with a killed sender.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import resource
@@ -25,6 +26,8 @@ from manager_core.locks import Lock
 NAMES = ("nc.openbsd", "nc", "netcat", "ncat", "nc.traditional")
 LISTEN_TIMEOUT_S = 5.0
 TCP_LISTEN = "0A"
+# Says nothing of a program that cannot be started.
+SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Netcat:
 
 
 def flavour_of(path: str) -> str:
-    """Which netcat a program is, by its help text; "" when it is none that we know."""
+    """Which netcat a program is, by its help text; "" when it is none that we know. Raises NetcatError."""
     for flag, marks in (
         ("-h", {"OpenBSD netcat": "openbsd", "[v1.10": "traditional"}),
         ("--version", {"Ncat": "ncat"}),
@@ -57,7 +60,12 @@ def flavour_of(path: str) -> str:
             ran = subprocess.run(
                 [path, flag], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
+            return ""
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                why = f"{error.strerror}; look at this user's limits (`ulimit -a`) and at the NAS's memory"
+                raise NetcatError(f"{path} cannot be started: {why}") from error
             return ""
         text = (ran.stdout + ran.stderr).decode(errors="replace")
         for mark, flavour in marks.items():

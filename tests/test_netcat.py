@@ -90,6 +90,20 @@ def test_what_is_no_netcat(path: str) -> None:
         find(path)
 
 
+def test_a_netcat_that_cannot_be_asked_is_not_taken_for_a_missing_one() -> None:
+    def work(link: Link) -> None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        with pytest.raises(NetcatError) as caught:
+            find()
+        link.send(str(caught.value))
+
+    child = Child(work)
+    told = str(child.link.receive(20))
+    assert "cannot be started: Too many open files; look at this user's limits" in told
+    assert child.reap(10)
+
+
 def test_one_is_found_on_a_bare_path(monkeypatch: pytest.MonkeyPatch, tool: Netcat) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert find().flavour in netcats.FLAVOURS
