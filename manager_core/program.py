@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -73,8 +74,10 @@ class Program:
         except BrokenPipeError:  # `status | head`: nobody reads the rest
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return DONE
-        except (ManagerError, OSError) as error:
+        except ManagerError as error:
             log.error("%s", error)
+        except OSError as error:
+            log.error("%s", reason(error))
         except Exception:
             log.exception("%s ended by a fault of its own; please report it", self.name)
         else:
@@ -140,6 +143,13 @@ def _stand_in() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def reason(error: OSError) -> str:
+    """What an OSError that ended a run means for a person: where, what, and what to do when it is of a file."""
+    if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return str(error)
+    return f"{error.filename}: {error.strerror}; look at the disk that holds it, and at its owner"
 
 
 def _owner_but_root(folder: Path) -> str:
