@@ -148,7 +148,8 @@ class Offers:
             target.retry_at = time.monotonic() + max(1, refused.retry_after_s)
             return Next.LATER
         if code == "being_received":
-            log.info("%s is left to the next run: NAS %s: %s", name, where, refused.why)
+            text = f"{verdict.path} is left to the next run: NAS {where}: {refused.why}"
+            self.told.waits(str(verdict.path), code, f"{text}; if that goes on, a receiver is stuck there")
             return Next.SETTLED
         if code == "address":
             return self._other_address(target, refused.why)

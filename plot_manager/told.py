@@ -48,12 +48,22 @@ class Told:
     def error(self, about: str, code: str, text: str) -> None:
         """Log an ERROR; the same trouble as in an earlier run is at INFO."""
         self.failed = True
-        known = self._load()
-        before = known.get(about)
-        is_new = before is None or before.code != code
-        log.log(logging.ERROR if is_new else logging.INFO, "%s", text)
-        if is_new or about not in self._met:
-            runs = (before.runs if before else 0) + (about not in self._met)
+        log.log(logging.ERROR if self._is_new(about, code) else logging.INFO, "%s", text)
+        self._count(about, code, text)
+
+    def waits(self, about: str, code: str, text: str) -> None:
+        """Log at INFO what fails no run, and count it as a trouble: people are told when it lasts."""
+        log.info("%s", text)
+        self._count(about, code, text)
+
+    def _is_new(self, about: str, code: str) -> bool:
+        before = self._load().get(about)
+        return before is None or before.code != code
+
+    def _count(self, about: str, code: str, text: str) -> None:
+        if self._is_new(about, code) or about not in self._met:
+            known = self._load()
+            runs = (known[about].runs if about in known else 0) + (about not in self._met)
             self._met.add(about)
             known[about] = Trouble(code, text, runs)
             self._save(known)

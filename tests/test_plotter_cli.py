@@ -17,6 +17,7 @@ from rig.farm import PROGRAMS, Ini, ini_text
 from rig.waits import wait_for
 from smallnas import SmallNas, lying_nas
 
+from drive_manager.state import plot_lock
 from manager_core.locks import Lock
 from plot_manager import cli
 
@@ -109,6 +110,18 @@ def test_root_writes_nothing_among_another_users_files(plotter: Plotter) -> None
     for verb in ("status", "check", "alerts"):
         assert "sudo -u" not in plotter.run(verb)[2]
     assert {path: path.lstat().st_mtime_ns for path in (plotter.files, *plotter.files.rglob("*"))} == before
+
+
+def test_a_plot_that_a_stuck_receiver_keeps_is_told(plotter: Plotter, nas: SmallNas) -> None:
+    """Each run ends well, for another receiver may well be at it; that this goes on for ever must not be silent."""
+    plot = realplots.fabricate_v1(plotter.plots / "plot-k32-a.plot", 100_000)
+    with Lock(plot_lock(nas.state, plot.name)):
+        for runs in (1, 2, 3):
+            assert plotter.run() == (0, "", "")
+            told = f"{plot.name} is being received already; if that goes on, a receiver is stuck there ({runs} runs"
+            assert (told in plotter.run("alerts")[1]) is (runs == 3)
+    assert plotter.run() == (0, "", "")
+    assert (nas.names(), "received already" in plotter.run("alerts")[1]) == ([plot.name], False)
 
 
 def nas_program(nas: SmallNas) -> str:
