@@ -304,6 +304,33 @@ def test_its_drive_hangs_when_a_run_looks(make_farm: Callable[..., Farm], row: R
     row.holds(farm)
 
 
+def test_its_drive_hangs_after_a_plot_of_it_was_told(make_farm: Callable[..., Farm], row: Row) -> None:
+    """What is remembered of a plot there is not looked for there: the other folder's plots move, and the run ends."""
+    folders = {"folders": f"{HUNG} {PLOTS}", "look_timeout_s": "2"}
+    farm = make_farm(plotter_ini={"plots": folders, "transfer": streams.BRISK}, nas_ini=streams.BRISK_NAS)
+    farm.add_drive(1)
+    farm.tick()
+    farm.plotter.admin("mkdir", HUNG)
+    farm.plotter.admin("chown", f"{PLOTTER_UID}:{PLOTTER_UID}", HUNG)
+    there = realplots.fabricate_v1(farm.drives[0].folder / "plot-k32-a.plot", 2 * MIB)
+    os.chown(there, NAS_UID, NAS_UID)
+    told = farm.plotter.path(HUNG) / there.name
+    farm.give([realplots.fabricate_v1(told, MIB)])
+    row.offered(farm, told)
+    assert f"{HUNG}/{there.name} stays here" in row.ran(farm.run_plotter()).stderr
+    plot = streams.some_plot(farm, "b", MIB)
+    drive = Hanging(HUNG, farm.plotter)
+    try:
+        run = farm.spawn_plotter()
+        wait_for(lambda: run.popen.poll() is not None, f"the end of the run\n{farm.logs()}", 40)
+        assert streams.ended(run).returncode == 1
+        assert not plot.exists()
+    finally:
+        drive.end()
+    farm.settle()
+    row.holds(farm, stays=[told])
+
+
 def test_its_drive_hangs_in_mid_stream(farm: Farm, row: Row) -> None:
     """The run waits in the kernel and sends nothing; those of an hour later say so, and then it goes on."""
     disk = Drive(farm.base / "disk.img", PLOTS, size=128 * MIB, owner=PLOTTER_UID, host=farm.plotter)
