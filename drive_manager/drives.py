@@ -214,7 +214,7 @@ def _in_flight(folder: int, names: Sequence[str]) -> tuple[tuple[PartialFacts, .
 
 
 def _partial(folder: int, name: str) -> list[PartialFacts]:
-    from drive_manager.partial import read_sidecar
+    from drive_manager.sidecar import read_sidecar
     from manager_core import digest
 
     sidecar = read_sidecar(folder, name)

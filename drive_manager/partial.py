@@ -1,8 +1,7 @@
 """A plot in flight on a drive: `NAME.tmp`, which netcat fills, and `NAME.pieces.tmp`, which says what is held.
 
 A piece is held when fdatasync of the plot succeeded and after that its digest was appended to the sidecar and that was
-synced too. The sidecar's first line is a JSON object (name, size, kind of digest, inode of the `.tmp`); each further
-line is the digest of one piece. A `.tmp` without a sidecar is not ours, unless it is empty.
+synced too (see `sidecar`). A `.tmp` without a sidecar is not ours, unless it is empty.
 """
 
 from __future__ import annotations
@@ -13,22 +12,16 @@ import errno
 import fcntl
 import json
 import os
-import stat
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from drive_manager.errors import DriveFault
+from drive_manager.sidecar import OPEN, SIDECAR, Header, in_the_way, is_plain, read_sidecar
 from manager_core import digest
 from manager_core.files import NOT_SUPPORTED, rename_new
-from manager_core.wire import DIGEST, MAX_SIZE_BYTES
 
-SIDECAR = ".pieces.tmp"
-MAX_SIDECAR_BYTES = 8 << 20
 FALLOC_FL_KEEP_SIZE = 1
-# Never by a link; and a pipe that got here all the same is not waited for.
-_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 TAKE_WAIT_S = 2.0  # a netcat that was told to end has it for a moment yet
 
@@ -45,74 +38,6 @@ class AlreadyThere(DriveFault):
 
 class BeingWritten(DriveFault):
     """Raised when another receiver has this plot in flight, of another installation: one shares our locks."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """The first line of a sidecar."""
-
-    name: str
-    size: int
-    digest: str
-    inode: int
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """What a sidecar says: whose it is and the digests of the held pieces."""
-
-    header: Header
-    pieces: tuple[str, ...]
-
-
-def is_plain(folder_fd: int, name: str) -> bool:
-    """Whether what has this name, if anything, is a file that no other name leads to. Raises OSError.
-
-    A link, a second name or a pipe in our place would have us write to somebody's file, or wait for ever.
-    """
-    try:
-        facts = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return True
-    return stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
-
-
-def in_the_way(folder_fd: int, name: str) -> str:
-    """What to say of things that are not ours, where a plot in flight or its sidecar would be; "". Raises OSError."""
-    trap = next((each for each in (name + ".tmp", name + SIDECAR) if not is_plain(folder_fd, each)), "")
-    return f"{trap} is there and is no file of ours; move it away" if trap else ""
-
-
-def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
-    """The sidecar of the plot in flight `name`; None when there is none that can be read as one. Raises OSError."""
-    if not is_plain(folder_fd, name + SIDECAR):
-        return None
-    try:
-        fd = os.open(name + SIDECAR, _OPEN | os.O_RDONLY, dir_fd=folder_fd)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        lines = file.read(MAX_SIDECAR_BYTES).split(b"\n")[:-1]  # a last line without its end was cut off
-    header = _header(lines)
-    if header is None:
-        return None
-    pieces = []
-    for line in lines[1:]:
-        text = line.decode("ascii", "replace")
-        if not DIGEST.fullmatch(text):
-            break
-        pieces.append(text)
-    return Sidecar(header, tuple(pieces[: digest.count(header.size)]))
-
-
-def _header(lines: Sequence[bytes]) -> Header | None:
-    try:
-        header = Header(**json.loads(lines[0]))
-    except (IndexError, ValueError, TypeError, RecursionError):
-        return None
-    kinds = (str, int, str, int)
-    right = all(type(value) is kind for value, kind in zip(asdict(header).values(), kinds, strict=True))
-    return header if right and 0 < header.size <= MAX_SIZE_BYTES else None
 
 
 class Partial:
@@ -153,7 +78,7 @@ class Partial:
     def _open(self, wait_s: float) -> bool:
         """Open and take the `.tmp`; False when there is none. Raises OSError, BeingWritten."""
         try:
-            self.fd = os.open(self.name + ".tmp", _OPEN | os.O_RDWR, dir_fd=self._folder)
+            self.fd = os.open(self.name + ".tmp", OPEN | os.O_RDWR, dir_fd=self._folder)
         except FileNotFoundError:
             return False
         self._take(wait_s)
@@ -211,7 +136,7 @@ class Partial:
         """
         offset = min(keep * digest.PIECE_BYTES, self.size)  # all pieces held: where the last one ends
         if self.fd < 0:
-            flags = _OPEN | os.O_RDWR | os.O_CREAT | os.O_EXCL
+            flags = OPEN | os.O_RDWR | os.O_CREAT | os.O_EXCL
             try:
                 self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
             except FileExistsError:
@@ -230,7 +155,7 @@ class Partial:
 
     def _begin_sidecar(self, text: bytes) -> None:
         if self._side < 0:
-            flags = _OPEN | os.O_RDWR | os.O_CREAT
+            flags = OPEN | os.O_RDWR | os.O_CREAT
             self._side = os.open(self.name + SIDECAR, flags, 0o644, dir_fd=self._folder)
         if (
             os.pread(self._side, len(text), 0) != text

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from drive_manager import choose, drives, guard, marks, memory, mounts
 from drive_manager.drives import Drive
 from drive_manager.errors import DriveGone
-from drive_manager.partial import in_the_way, read_sidecar
 from drive_manager.settings import Drives, Settings
+from drive_manager.sidecar import in_the_way, read_sidecar
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
 

@@ -162,7 +162,8 @@ def _remove_one(settings: Settings, mount: str, seen: Left) -> bool:
 
 
 def _unlink(folder: int, seen: Left) -> bool:
-    from drive_manager.partial import Partial, read_sidecar
+    from drive_manager.partial import Partial
+    from drive_manager.sidecar import read_sidecar
 
     whole = isinstance(seen, PartialFacts)
     facts = os.stat(seen.name + (PARTIAL if whole else SIDECAR), dir_fd=folder, follow_symlinks=False)
@@ -215,7 +216,7 @@ def _remove_folder(top: int, name: str) -> bool:
 
 def _made_by_rehearsals(folder: int, names: Sequence[str]) -> set[str]:
     """What is ours: plots with a sidecar that names them, and parts that were begun but hold no byte yet."""
-    from drive_manager.partial import read_sidecar
+    from drive_manager.sidecar import read_sidecar
 
     ours = set()
     for name in (each for each in names if each.endswith(PARTIAL)):

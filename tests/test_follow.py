@@ -13,7 +13,8 @@ from smallnas import PIECE, folder_open, pieces_of
 
 from drive_manager.apart import Child, Link
 from drive_manager.follow import Follower
-from drive_manager.partial import Partial, read_sidecar
+from drive_manager.partial import Partial
+from drive_manager.sidecar import read_sidecar
 
 NAME = "plot-k32-a.plot"
 DATA = os.urandom(1 << 20) * 65  # a piece and a bit

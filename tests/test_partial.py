@@ -22,7 +22,8 @@ from smallnas import PIECE, folder_open, pieces_of, sidecar_header
 
 from drive_manager.apart import Child, Link
 from drive_manager.errors import DriveFault
-from drive_manager.partial import AlreadyThere, BeingWritten, InTheWay, Partial, read_sidecar
+from drive_manager.partial import AlreadyThere, BeingWritten, InTheWay, Partial
+from drive_manager.sidecar import read_sidecar
 from manager_core.files import rename_new
 
 NAME = "plot-k32-a.plot"

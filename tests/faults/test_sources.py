@@ -259,7 +259,7 @@ def _an_hour_later(farm: Farm) -> dict[str, str]:
 
 def _minutes_pass(farm: Farm) -> None:
     """As if the folders that hang had been left alone for longer."""
-    path = farm.plotter_home / "plot_manager/state/hanging_folders.json"
+    path = farm.plotter_home / "plot_manager/plotter_state/hanging_folders.json"
     known = json.loads(path.read_text())
     for hung in known.values():
         hung["at"] -= HOUR_S

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from smallnas import Caller, SmallNas, folder_open, offer, sent, sidecar_header
 
 from drive_manager import marks, script
-from drive_manager.partial import MAX_SIDECAR_BYTES, Partial, read_sidecar
+from drive_manager.partial import Partial
+from drive_manager.sidecar import MAX_SIDECAR_BYTES, read_sidecar
 from fuzz import inputs
 from fuzz.conftest import Count
 from manager_core import headers, plots

@@ -1,0 +1,89 @@
+"""What stands beside a plot in flight: `NAME.pieces.tmp`, which says whose it is and what of it is held.
+
+Its first line is a JSON object (name, size, kind of digest, inode of the `.tmp`); each further line is the digest of
+one piece. A `.tmp` without a sidecar is not ours, unless it is empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from manager_core import digest
+from manager_core.wire import DIGEST, MAX_SIZE_BYTES
+
+SIDECAR = ".pieces.tmp"
+MAX_SIDECAR_BYTES = 8 << 20
+# Never by a link; and a pipe that got here all the same is not waited for.
+OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line of a sidecar."""
+
+    name: str
+    size: int
+    digest: str
+    inode: int
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What a sidecar says: whose it is and the digests of the held pieces."""
+
+    header: Header
+    pieces: tuple[str, ...]
+
+
+def is_plain(folder_fd: int, name: str) -> bool:
+    """Whether what has this name, if anything, is a file that no other name leads to. Raises OSError.
+
+    A link, a second name or a pipe in our place would have us write to somebody's file, or wait for ever.
+    """
+    try:
+        facts = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
+
+
+def in_the_way(folder_fd: int, name: str) -> str:
+    """What to say of things that are not ours, where a plot in flight or its sidecar would be; "". Raises OSError."""
+    trap = next((each for each in (name + ".tmp", name + SIDECAR) if not is_plain(folder_fd, each)), "")
+    return f"{trap} is there and is no file of ours; move it away" if trap else ""
+
+
+def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
+    """The sidecar of the plot in flight `name`; None when there is none that can be read as one. Raises OSError."""
+    if not is_plain(folder_fd, name + SIDECAR):
+        return None
+    try:
+        fd = os.open(name + SIDECAR, OPEN | os.O_RDONLY, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        lines = file.read(MAX_SIDECAR_BYTES).split(b"\n")[:-1]  # a last line without its end was cut off
+    header = _header(lines)
+    if header is None:
+        return None
+    pieces = []
+    for line in lines[1:]:
+        text = line.decode("ascii", "replace")
+        if not DIGEST.fullmatch(text):
+            break
+        pieces.append(text)
+    return Sidecar(header, tuple(pieces[: digest.count(header.size)]))
+
+
+def _header(lines: Sequence[bytes]) -> Header | None:
+    try:
+        header = Header(**json.loads(lines[0]))
+    except (IndexError, ValueError, TypeError, RecursionError):
+        return None
+    kinds = (str, int, str, int)
+    right = all(type(value) is kind for value, kind in zip(asdict(header).values(), kinds, strict=True))
+    return header if right and 0 < header.size <= MAX_SIZE_BYTES else None
