@@ -319,6 +319,7 @@ def test_its_drive_hangs_after_a_plot_of_it_was_told(make_farm: Callable[..., Fa
     row.offered(farm, told)
     assert f"{HUNG}/{there.name} stays here" in row.ran(farm.run_plotter()).stderr
     plot = streams.some_plot(farm, "b", MIB)
+    row.offered(farm, told, plot)
     drive = Hanging(HUNG, farm.plotter)
     try:
         run = farm.spawn_plotter()
