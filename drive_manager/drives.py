@@ -26,13 +26,17 @@ DISK_GONE = "its disk is gone from the system, though it is still mounted; look 
 
 @dataclass(frozen=True)
 class PartialFacts:
-    """A plot in flight: bytes offered, bytes its file takes up on the drive, bytes held; its last change."""
+    """A plot in flight: bytes offered, bytes its file takes up on the drive, bytes held; its last change.
+
+    `arrived`: bytes that netcat wrote, held or not.
+    """
 
     name: str
     offered: int
     allocated: int
     held: int
     mtime_s: float
+    arrived: int = 0
 
     @property
     def missing(self) -> int:
@@ -223,7 +227,7 @@ def _partial(folder: int, name: str) -> list[PartialFacts]:
     facts = os.stat(name + PARTIAL, dir_fd=folder, follow_symlinks=False)
     size = sidecar.header.size
     held = digest.span(len(sidecar.pieces), size)[0] if len(sidecar.pieces) < digest.count(size) else size
-    return [PartialFacts(name, size, facts.st_blocks * 512, held, facts.st_mtime)]
+    return [PartialFacts(name, size, facts.st_blocks * 512, held, facts.st_mtime, facts.st_size)]
 
 
 def _mtime_s(folder: int, name: str) -> float:

@@ -392,12 +392,12 @@ def test_files_of_others_beside_the_signs_stay(nas: Nas) -> None:
     assert json.loads(nas.run("status", "--json").stdout)["transfers"] == []
 
 
-def _partial(folder: Path, name: str, *, pieces: int = 0) -> None:
+def _partial(folder: Path, name: str, *, pieces: int = 0, arrived: int = 900) -> None:
     folder.mkdir(exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     partial = Partial(descriptor, name, 1000, "xxh3-128")
     partial.prepare(0)
-    os.write(partial.fd, b"x" * 1000)
+    os.write(partial.fd, b"x" * arrived)
     partial.record(["a" * 32] * pieces)
     partial.close()
     os.close(descriptor)
@@ -415,14 +415,17 @@ def _let_pass(nas: Nas, days: float, *names: str) -> None:
 def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
     folder = nas.drive(1)
     for name in ("old.plot", "young.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot"):
-        _partial(folder, name, pieces=int(name == "whole.plot"))
+        whole = name == "whole.plot"
+        _partial(folder, name, pieces=int(whole), arrived=1000 if whole else 900)
+    _partial(folder, "unrecorded.plot", arrived=1000)  # its receiver was killed behind the last byte
     (folder / "lone.plot.tmp").unlink()
     (folder / "busy.plot.tmp").unlink()
     (folder / "foreign.plot.tmp").touch()
     (folder / "foreign.plot2.pieces.tmp").write_text("of somebody else")
     foreign = ["foreign.plot.tmp", "foreign.plot2.pieces.tmp"]
     nas.tick()
-    _let_pass(nas, 8, "old.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot", "foreign.plot2")
+    _let_pass(nas, 8, "old.plot", "whole.plot", "taken.plot", "lone.plot", "busy.plot", "foreign.plot2",
+              "unrecorded.plot")  # fmt: skip
     _let_pass(nas, 6, "young.plot")
     with Lock(state.plot_lock(nas.state, "taken.plot")), Lock(state.plot_lock(nas.state, "busy.plot")):
         nas.tick()
@@ -432,12 +435,15 @@ def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
             *foreign,
             "taken.plot.pieces.tmp",
             "taken.plot.tmp",
+            "unrecorded.plot.pieces.tmp",
+            "unrecorded.plot.tmp",
             "whole.plot.pieces.tmp",
             "whole.plot.tmp",
             "young.plot.pieces.tmp",
             "young.plot.tmp",
         ]
-    assert nas.log.count("whole.plot.tmp holds every byte") == 1
+    for name in ("whole", "unrecorded"):
+        assert nas.log.count(f"{name}.plot.tmp holds every byte") == 1
     assert nas.log.count("Removed ") == 2
     nas.tick()
     left = {path.name for path in folder.iterdir()}

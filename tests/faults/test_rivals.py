@@ -388,9 +388,13 @@ def _whole_in_flight(farm: Farm, row: Row) -> None:
 
     def decide(moment: Moment) -> str | None:
         if moment.message.get("verb") == "SENT" and not moment.passed:
+            wait_for(arrived, "the last byte to arrive")
             kill(farm.senders)
             return gobetween.DROP
         return None
+
+    def arrived() -> bool:
+        return any(part.stat().st_size == 8 * MIB for part in farm.drives[0].folder.glob("*.plot.tmp"))
 
     with farm.between(decide):
         row.code(farm.run_plotter().returncode)
