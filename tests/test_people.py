@@ -16,6 +16,7 @@ from smallnas import Caller, SmallNas, offer, pieces_of, sent
 
 from drive_manager import (
     bookkeeping,
+    change,
     marks,
     memory,
     minute,
@@ -25,10 +26,12 @@ from drive_manager import (
     settings,
     tick,
 )
+from drive_manager.identity import Identity
 from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
 from drive_manager.life import Event
 from drive_manager.ran import Ran
+from drive_manager.state import Known
 from manager_core import digest, holding, notify
 from manager_core.alerts import Severity
 from manager_core.letters import Letter
@@ -352,6 +355,23 @@ def test_another_drive_in_a_drives_place_waits_for_no_morning(nas: Nas) -> None:
     assert [(each.text, each.severity) for each in notices] == [
         (swapped.text, Severity.CRITICAL), (found.text, Severity.WARNING),
     ]  # fmt: skip
+
+
+def test_a_change_names_the_drive_that_was_there_last(nas: Nas) -> None:
+    """Not one that stood at the same place long before, and is remembered."""
+    nas.tick()
+    before, _, world = minute.observe(nas.settings)
+    place = str(nas.drives[0])
+    then = "2026-01-01T00:00:00+00:00"
+    old = Known("u1", 3, mount=place, identity=Identity("OLD1"), gone_since=then, replaced=True)
+    known = {"OLD1": old, "NEW2": Known("u2", 3, mount=place, identity=Identity("NEW2"))}
+    before = replace(before, drives=known, active=(place,))
+    gone = replace(world, drives=world.drives[1:], identities={})
+    ran = Ran(nas.settings, before, before, gone, tick.decide(gone, before, nas.settings.drives), world.now)
+    letter = change.letter(ran)
+    assert letter is not None
+    assert "NEW2" in letter.text
+    assert "OLD1" not in letter.text
 
 
 def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
