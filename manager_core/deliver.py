@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from manager_core import secrets
+from manager_core.alerts import Severity
 from manager_core.channels.settings import Channel, Settings
 from manager_core.channels.trouble import Refused, Trouble, Unsure, Unusable
 from manager_core.entry import Entry, Spoilt, read
 from manager_core.letters import one_line
-from manager_core.outbox import Box
+from manager_core.outbox import Box, quiet_until
 
 CHANNEL_S = 10.0
 ALONE = ("daily_report",)  # events whose letters are never made one with others
@@ -64,6 +65,8 @@ def deliver(one: Post) -> dict[str, object]:
     began = time.monotonic()
     try:
         entries = _entries(one, done)
+        if not entries and not one.loose and not done["said"]:
+            return {**done, "busy": True}
         module = _module(one.name)
         with module.connect(one.channel, one.budget_s - 2.0) as session:
             for entry in [*one.loose, *entries]:
@@ -102,6 +105,7 @@ def _entries(one: Post, done: dict[str, Any]) -> list[Entry]:
 def _read(one: Post, done: dict[str, Any]) -> list[Entry]:
     """The letters that are due. Raises OSError; Trouble when there are some and none can be read."""
     found, unread = [], ""
+    night_until = quiet_until(getattr(one.channel, "quiet_hours", (0, 0)), one.now)
     for path in one.box.due(one.now):
         try:
             entry = read(path)
@@ -111,7 +115,12 @@ def _read(one: Post, done: dict[str, Any]) -> list[Entry]:
         except OSError as error:  # it stays, with all that may be wrong with this machine
             unread = f"{path}: cannot be read: {error.strerror}"
         else:
-            found += [entry] if entry is not None else []
+            if entry is not None and entry.letter.severity < Severity.CRITICAL and night_until > one.now:
+                one.box.hold(
+                    path, night_until
+                )  # a try before the quiet hours failed: it is for the morning now
+            elif entry is not None:
+                found.append(entry)
     if unread and not found and not one.loose:
         raise Trouble(unread)
     return found

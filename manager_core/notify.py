@@ -17,13 +17,13 @@ from types import MappingProxyType
 
 from manager_core import outbox, outcome, secrets
 from manager_core.alerts import Severity
-from manager_core.channels.settings import Channel, Quiet, Settings, wants
+from manager_core.channels.settings import Channel, Settings, wants
 from manager_core.deliver import CHANNEL_S, Post, channel_of, deliver, events, host, set_up
 from manager_core.deliver import probe as probe_one
 from manager_core.entry import Entry, unkept
 from manager_core.letters import Letter
 from manager_core.once import Told
-from manager_core.outbox import Box
+from manager_core.outbox import Box, quiet_until
 from manager_core.standing import Standing
 
 log = logging.getLogger(__name__)
@@ -151,20 +151,6 @@ def probe(
 def troubles(settings: Settings, state_folder: Path) -> dict[str, Standing]:
     """How each channel that is set up does, and how many messages wait for it."""
     return {name: Box(state_folder, name).standing() for name in set_up(settings)}
-
-
-def quiet_until(quiet: Quiet, now: datetime) -> datetime:
-    """When a letter that is not critical may be sent: now, or the end of the quiet hours (local time)."""
-    begins, ends = quiet
-    local = now.astimezone()
-    minute = local.hour * 60 + local.minute
-    within = begins <= minute < ends if begins <= ends else minute >= begins or minute < ends
-    if not within:
-        return now
-    # Naive first: the end is on the clock on the wall, also in the night when that is set.
-    naive = local.replace(tzinfo=None, hour=ends // 60, minute=ends % 60, second=0, microsecond=0)
-    end = naive + timedelta(days=ends <= minute)
-    return end.astimezone()
 
 
 def _post(

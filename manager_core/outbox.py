@@ -63,6 +63,10 @@ class Box:
         stamp = now.timestamp()
         return [path for path in self._all() if not stamp < sent_from(path) <= stamp + 86400.0]
 
+    def hold(self, path: Path, until: datetime) -> None:
+        """Keep a letter back until then. Raises OSError."""
+        path.rename(path.with_name(f"{int(until.timestamp()):011d}-{path.name.partition('-')[2]}"))
+
     def waiting(self) -> int:
         """How many letters there are."""
         return len(self._all())
@@ -196,3 +200,17 @@ def channels(state_folder: Path) -> Iterator[str]:
             yield from sorted(one.name for one in found if one.is_dir(follow_symlinks=False))
     except OSError:
         return
+
+
+def quiet_until(quiet: tuple[int, int], now: datetime) -> datetime:
+    """When a letter that is not critical may be sent: now, or the end of the quiet hours (local time)."""
+    begins, ends = quiet
+    local = now.astimezone()
+    minute = local.hour * 60 + local.minute
+    within = begins <= minute < ends if begins <= ends else minute >= begins or minute < ends
+    if not within:
+        return now
+    # Naive first: the end is on the clock on the wall, also in the night when that is set.
+    naive = local.replace(tzinfo=None, hour=ends // 60, minute=ends % 60, second=0, microsecond=0)
+    end = naive + timedelta(days=ends <= minute)
+    return end.astimezone()

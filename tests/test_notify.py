@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -578,6 +579,28 @@ def test_quiet_hours_hold_back_all_but_what_is_critical(house, twilio, monkeypat
     house.flush(night + timedelta(hours=7, minutes=30))
     assert [one["Body"] for one in twilio.messages] == ["wakes", "waits"]
     assert house.warnings() == []
+
+
+def test_what_failed_before_the_quiet_hours_waits_for_their_end(house, mail, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    house.use(mail.ini(quiet_hours="22:00-07:00"), "[alerts]\nhost_name = nas01\n")
+    evening = datetime(2026, 3, 1, 21, 50, tzinfo=timezone.utc)
+    mail.stop()
+    house.post(letter(subject="waits"), letter(severity=C, subject="wakes"), now=evening)
+    mail.start()
+    for minutes in (30, 60, 120):
+        house.flush(evening + timedelta(minutes=minutes))
+        assert titles(mail) == ["wakes"]
+    house.flush(evening + timedelta(hours=9, minutes=20))
+    assert titles(mail) == ["wakes", "waits"]
+    assert house.waiting("email") == 0
+
+
+def test_a_line_that_begins_with_from_arrives_as_it_is(house, mail):
+    house.use(mail.ini()).post(dataclasses.replace(letter(), text="From now on:\nFrom here\n"))
+    ((_, got),) = mail.mails
+    assert got.get_body(("plain",)).get_content().replace("\r", "").startswith("From now on:\nFrom here\n")
 
 
 NIGHT = datetime(2026, 3, 1, 23, 30, tzinfo=timezone.utc)

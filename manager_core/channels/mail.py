@@ -83,13 +83,14 @@ class Mail:
         mail = _addressed(entry, self.settings)
         with making():
             _fill(mail, entry.letter)
-            mail.as_bytes()  # what cannot be written is known before the server hears of it
+            text = mail.as_bytes()  # what cannot be written is known before the server hears of it
         try:
             with _said(self.settings):
                 if self._smtp is None:
                     _sendmail(self.settings, mail, recipients, self.timeout_s)
                     return {}
-                refused = self._smtp.send_message(mail, sender(self.settings), list(recipients))
+                # Not send_message: it makes ">From" of each "From" that begins a line.
+                refused = self._smtp.sendmail(sender(self.settings), list(recipients), text)
         except Trouble as error:
             if self._smtp is not None and self._smtp.handed:
                 raise Unsure(str(error)) from None
