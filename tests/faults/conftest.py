@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,11 @@ class Row:
         self._before = invariant.facts(farm)
         self._read = {folder: len(log()) for folder, log in farm.plotter_logs.items()}
 
-    def withdrawn(self, path: Path) -> None:
-        """The user himself took this plot away."""
-        self.plots = [plot for plot in self.plots if plot.source != path]
+    def replaced(self, path: Path) -> None:
+        """Its owner put another plot in its place, or none: what is there now is wanted, what was there no more."""
+        self.plots = [replace(plot, wanted=plot.wanted and plot.source != path) for plot in self.plots]
+        if path.exists():
+            self.plots += invariant.offered([path])
 
     def happened(self, what: str) -> None:
         """A line for the table: what happened, or what the user reads."""

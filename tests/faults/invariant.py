@@ -22,11 +22,12 @@ SSH_PORT = 22
 
 @dataclass(frozen=True)
 class Offered:
-    """A plot as it was offered."""
+    """A plot as it was offered; one that its owner replaced or took away since need be nowhere any more."""
 
     source: Path
     size: int
     content: str
+    wanted: bool = True
 
     @property
     def name(self) -> str:
@@ -91,7 +92,7 @@ def safe(farm: Farm, plots: Collection[Offered], before: Facts, own: Collection[
     for plot in plots:
         same_name = [other for other in plots if other.name == plot.name]
         copies = [_final(plot, same_name, drive, before) for drive in farm.drives]
-        assert any(copies) or plot.is_at_home(), f"{plot.name} is whole nowhere"
+        assert not plot.wanted or any(copies) or plot.is_at_home(), f"{plot.name} is whole nowhere"
     _nothing_else(farm, plots, before, own)
     beneath = written_beneath(farm)
     assert not beneath, f"written beneath a mount point: {beneath}"
@@ -175,6 +176,8 @@ def finished(farm: Farm, plots: Iterable[Offered], stays: Collection[Path] = ())
     """
     arrived = farm.arrived()
     for plot in plots:
+        if not plot.wanted:
+            continue
         if plot.source in stays:
             assert plot.is_whole(plot.source), f"{plot.source} should have stayed"
             continue

@@ -111,6 +111,7 @@ def in_flight(farm: Farm, row: Row) -> Path:
 
     def vanish(moment: Moment) -> str | None:
         if moment.message.get("verb") == "SENT" and not moment.passed:
+            wait_for(lambda: streams.held(farm.drives[0], plot.name) == 1, "its only piece to be held")
             kill(farm, "plotter", signal.SIGKILL)
             return gobetween.DROP
         return None
@@ -118,7 +119,7 @@ def in_flight(farm: Farm, row: Row) -> Path:
     with farm.between(vanish):
         farm.run_plotter()
     farm.settle()
-    assert streams.held(farm.drives[0], plot.name) == 1
+    assert streams.held(farm.drives[0], plot.name) == 1, farm.logs()
     return plot
 
 

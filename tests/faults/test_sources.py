@@ -134,17 +134,26 @@ def test_changed(farm: Farm, row: Row, change: Callable[[Path], None], moment: s
     plot = streams.some_plot(farm)
     row.offered(farm, plot)
     original = plot.read_bytes()
-    _while_it_is_sent(farm, row, plot, moment, change)
+    another = change in (_replace, _replace_by_its_copy)
+
+    def by_its_owner(path: Path) -> None:
+        change(path)
+        if change is _replace:
+            row.replaced(path)
+
+    _while_it_is_sent(farm, row, plot, moment, by_its_owner)
     farm.settle()
     if farm.arrived():
         row.safe()
         row.happened("the NAS has the plot as it was offered")
-        # What is here now is another plot, or none, of the same name: its owner decides. A copy went the usual way.
-        assert plot.exists() or change is _replace_by_its_copy
-        plot.unlink(missing_ok=True)
+        # What is here now is not the plot that the NAS has: its owner decides. A whole one may have gone the usual way.
+        assert plot.exists() or another
+        if plot.exists():
+            plot.unlink()
+            row.replaced(plot)
         return row.finishes(farm)
     assert plot.exists(), "what is there now was never offered"
-    if change is not _touch:  # its owner puts it right
+    if change is not _touch and not another:  # its owner puts it right
         plot.write_bytes(original)
     row.happened("the NAS has nothing under its name until the next run")
     return row.finishes(farm)
@@ -160,7 +169,7 @@ def test_deleted(farm: Farm, row: Row, moment: str) -> None:
 
     def delete(path: Path) -> None:
         path.unlink()
-        row.withdrawn(path)
+        row.replaced(path)
 
     before = farm.log("plot_manager")
     _while_it_is_sent(farm, row, plot, moment, delete)
