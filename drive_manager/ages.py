@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from drive_manager.drives import Drive, Lone, PartialFacts
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# What a restart of the machine may take from an age; in between, a minute writes nothing.
-NOTED_EVERY_S = 3600.0
+from manager_core.steady import NOTED_EVERY_S, Moment
 
 Left = PartialFacts | Lone
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A moment: seconds since the start of the machine (CLOCK_BOOTTIME), and which start that was."""
-
-    boot: str
-    at_s: float
 
 
 @dataclass(frozen=True)
@@ -33,14 +20,9 @@ class Wait:
     boot: str
     at_s: float
 
-    def age(self, clock: Clock) -> float:
+    def age(self, now: Moment) -> float:
         """Seconds for which it has been seen unchanged; the time that the machine was off does not count."""
-        return self.age_s + (max(0.0, clock.at_s - self.at_s) if clock.boot == self.boot else 0.0)
-
-
-def clock() -> Clock:
-    """This moment. Raises OSError when /proc is not there."""
-    return Clock(BOOT_ID.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        return self.age_s + (now.since(Moment(self.boot, self.at_s)) or 0.0)
 
 
 def left(drives: Sequence[Drive]) -> list[tuple[str, Left]]:
@@ -53,7 +35,7 @@ def left(drives: Sequence[Drive]) -> list[tuple[str, Left]]:
     return found
 
 
-def waits(drives: Sequence[Drive], before: Mapping[str, Wait], now: Clock) -> dict[str, Wait]:
+def waits(drives: Sequence[Drive], before: Mapping[str, Wait], now: Moment) -> dict[str, Wait]:
     """What to remember, by path. What changed, or was not there or not writable, begins anew. Pure."""
     return {
         key(mount, each): _wait(before.get(key(mount, each)), each.mtime_s, now)
@@ -67,13 +49,13 @@ def key(mount: str, each: Left) -> str:
 
 
 def stale(
-    drives: Sequence[Drive], known: Mapping[str, Wait], days: float, now: Clock
+    drives: Sequence[Drive], known: Mapping[str, Wait], days: float, now: Moment
 ) -> list[tuple[str, Left]]:
     """What has lain unchanged for so many days. Pure."""
     return [(mount, each) for mount, each in left(drives) if known[key(mount, each)].age(now) >= days * 86400]
 
 
-def _wait(before: Wait | None, mtime_s: float, now: Clock) -> Wait:
+def _wait(before: Wait | None, mtime_s: float, now: Moment) -> Wait:
     if before is None or before.mtime_s != mtime_s:
         return Wait(mtime_s, 0.0, now.boot, now.at_s)
     if before.boot == now.boot and now.at_s - before.at_s < NOTED_EVERY_S:

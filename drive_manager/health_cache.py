@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Disk, Health, key
-from manager_core import files
+from manager_core import files, steady
+from manager_core.steady import Moment
 
 log = logging.getLogger(__name__)
 
 NAME = "health.json"
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A clock that does not jump: seconds since the boot of this id, sleep included."""
-
-    boot: str = ""
-    seconds: float = 0.0
-
-    @staticmethod
-    def now() -> Clock:
-        """The time now."""
-        return Clock(BOOT_ID.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
-
-    def age_s(self, now: Clock) -> float:
-        """Seconds from this time to `now`; infinite across a boot."""
-        return now.seconds - self.seconds if self.boot and self.boot == now.boot else float("inf")
 
 
 @dataclass(frozen=True)
@@ -40,7 +22,7 @@ class Reading:
     """The disks as they were read last, by `smart_facts.key`, and when each was."""
 
     drives: Mapping[str, Health] = field(default_factory=dict)
-    read: Mapping[str, Clock] = field(default_factory=dict)
+    read: Mapping[str, Moment] = field(default_factory=dict)
 
 
 def load(state_folder: Path) -> Reading:
@@ -52,7 +34,7 @@ def load(state_folder: Path) -> Reading:
             return Reading()
         assert isinstance(found, dict)
         drives = {str(name): Health.from_json(facts) for name, facts in found["drives"].items()}
-        read = {str(name): Clock(str(boot), float(at)) for name, (boot, at) in found["read"].items()}
+        read = {str(name): Moment(str(boot), float(at)) for name, (boot, at) in found["read"].items()}
     except (files.UnreadableError, AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:
         log.warning("%s cannot be read (%s); the drives are read anew", path, error)
         return Reading()
@@ -65,25 +47,31 @@ def keep(state_folder: Path, reading: Reading) -> bool:
         state_folder / NAME,
         {
             "drives": {name: health.as_json() for name, health in reading.drives.items()},
-            "read": {name: [clock.boot, clock.seconds] for name, clock in reading.read.items()},
+            "read": {name: [at.boot, at.at_s] for name, at in reading.read.items()},
         },
     )
 
 
-def due(reading: Reading, disks: Sequence[Disk], limits: HealthLimits, now: Clock) -> tuple[Disk, ...]:
+def due(reading: Reading, disks: Sequence[Disk], limits: HealthLimits, now: Moment) -> tuple[Disk, ...]:
     """The disks that must be read now: those never read, or read `smart_interval_s` ago or longer.
 
     All of a farm stay together: while one is due for its age, those due within the next tenth are due too.
     """
     if not limits.smart:
         return ()
-    ages = {key(disk): reading.read.get(key(disk), Clock()).age_s(now) for disk in disks}
+    ages = {key(disk): _age_s(reading.read.get(key(disk)), now) for disk in disks}
     if not any(age >= limits.smart_interval_s for age in ages.values()):
         return ()
     return tuple(disk for disk in disks if ages[key(disk)] >= 0.9 * limits.smart_interval_s)
 
 
-def with_news(reading: Reading, news: Mapping[str, Health], now: Clock) -> Reading:
+def _age_s(read: Moment | None, now: Moment) -> float:
+    """Infinite when it was never read, or before the machine was restarted."""
+    age = now.since(read) if read is not None else None
+    return float("inf") if age is None else age
+
+
+def with_news(reading: Reading, news: Mapping[str, Health], now: Moment) -> Reading:
     """A reading with what was just read in it."""
     return Reading({**reading.drives, **news}, {**reading.read, **dict.fromkeys(news, now)})
 
@@ -93,7 +81,7 @@ def refresh(state_folder: Path, disks: Sequence[Disk], limits: HealthLimits) -> 
 
     Where nobody wants them read any more, what they told before is forgotten: it would hold for ever.
     """
-    reading, now = load(state_folder), Clock.now()
+    reading, now = load(state_folder), steady.moment()
     if not limits.smart:
         return _kept(state_folder, Reading()) if reading.drives else reading
     asked = due(reading, disks, limits, now)

@@ -16,6 +16,7 @@ from drive_manager.memory import sizes_offered
 from drive_manager.ran import Ran
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
+from manager_core import steady
 from manager_core.locks import Lock, held_for
 from manager_core.watch import Watch, watched
 
@@ -84,12 +85,12 @@ def observe(settings: Settings, *, unmounted: bool = False) -> tuple[Memory, See
         listed=state.listed(memory),
     )  # fmt: skip
     offline, fault = _marks(settings.files.state_folder)
-    now = _now()
-    drives, identities = disks.behind(seen.drives, memory, ages.clock().boot)
+    at = steady.moment()
+    drives, identities = disks.behind(seen.drives, memory, at.boot)
     sensed = senses.sense(settings, drives, identities, offline, memory.sensors)
     world = tick.World(
-        drives, offline, fault, plot_size(settings), now, identities, sensed.unfit, sensed
-    )  # fmt: skip
+        drives, offline, fault, plot_size(settings), _now(), identities, sensed.unfit, sensed, at
+    )
     return memory, seen, world
 
 
@@ -111,17 +112,16 @@ def plot_size(settings: Settings) -> int:
 def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> tuple[Memory, tick.Decision]:
     """Write the script, keep the memory, log, tidy up; what is remembered now, and what was decided."""
     decision = tick.decide(world, memory, settings.drives)
-    now = ages.clock()
-    waits = ages.waits(world.drives, memory.waits, now)
+    waits = ages.waits(world.drives, memory.waits, world.at)
     sensors = dict(world.senses.sensors)
-    after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors, boot=now.boot)
+    after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors, boot=world.at.boot)
     after = _write_script(settings, after, decision, world)
     for level, text in decision.messages:
         log.log(level, "%s", text)
     _keep(settings, after)
     sweep.leftover_signs(settings)
     sweep.rehearsals(settings, world.drives)
-    stale = ages.stale(world.drives, waits, settings.receive.partial_days, now)
+    stale = ages.stale(world.drives, waits, settings.receive.partial_days, world.at)
     told = sweep.partials(settings, stale, memory.told)
     if told != after.told:
         after = replace(after, told=told)

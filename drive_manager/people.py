@@ -34,6 +34,7 @@ from drive_manager.tick import World
 from manager_core import alerts, holding, notify
 from manager_core.alerts import Alert, Condition, Notice, Severity
 from manager_core.letters import Letter
+from manager_core.steady import Noted
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +131,13 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
     )
     facts = (*present, *senses.missing(ran.after.drives, world.offline))
     farm = _farm(ran, book)
-    conditions, remembered = rules.judge(facts, farm, ran.world.senses.memory, settings.health, world.now)
+    past = world.senses.memory
+    clock = past.clock or Noted(world.at, world.now)
+    conditions, judged = rules.judge(facts, farm, past, settings.health, clock.now(world.at))
+    remembered = replace(judged, clock=clock.noted(world.at))
     holding.recover(ran.folder)
     before = holding.known(ran.folder)
-    gone = rules_farm.forgotten(farm, world.now)
+    gone = rules_farm.forgotten(judged, clock.now(world.at).timestamp())
     lasting = {key: alert for key, alert in before.items() if key not in gone}
     told, notices = step(lasting, conditions, facts, ran)
     new = _written(ran, notices)

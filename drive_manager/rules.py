@@ -27,7 +27,7 @@ _NOBODY_COULD_ASK = (smart_facts.NO_TOOL, smart_facts.NO_PERMISSION)
 def judge(
     drives: Sequence[DriveFacts], farm: FarmFacts, memory: Memory, limits: HealthLimits, now: datetime
 ) -> tuple[tuple[Condition, ...], Memory]:
-    """The conditions that hold now (`now` is aware), and the memory for the next time."""
+    """The conditions that hold now, and the memory for the next time; `now` is what the memory's clock shows."""
     at = now.timestamp()
     farm = farm if farm.smart_fault else replace(farm, smart_fault=_smart_fault(drives))
     changes: dict[str, Any] = {
@@ -36,7 +36,7 @@ def judge(
     }
     after = replace(memory, **changes)
     about_drives = rules_drive.conditions(drives, after, limits, at)
-    return (*about_drives, *rules_farm.conditions(farm, after, limits, now)), after
+    return (*about_drives, *rules_farm.conditions(farm, after, limits, at)), after
 
 
 def unfit(drives: Sequence[DriveFacts], memory: Memory, limits: HealthLimits) -> dict[str, str]:

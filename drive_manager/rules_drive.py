@@ -6,7 +6,6 @@ Which counters matter and how much: Backblaze's and Scrutiny's annual failure ra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 
 from drive_manager import rules_heat, smart_facts
 from drive_manager.limits import HealthLimits
@@ -77,10 +76,9 @@ def remember(
     heat, plots, unread = dict(memory.heat), dict(memory.plots), dict(memory.unread)
     for drive in drives:
         if drive.health is not None and drive.health.facts_at:
-            at = min(now, datetime.fromisoformat(drive.health.facts_at).timestamp())
             before = samples.get(drive.subject, {})
             news = {
-                name: sampled(before.get(name, ()), value, at)
+                name: sampled(before.get(name, ()), value, now)
                 for name, value in counters(drive.health).items()
             }
             samples[drive.subject] = {**before, **news}
@@ -180,7 +178,7 @@ def _plots(drive: DriveFacts, before: Counted | None, now: float) -> Counted | N
     if drive.plots >= expected or before is None:
         return Counted(drive.plots, drive.plots)
     since = before.fewer_since or now
-    if not 0 <= now - since < DAY_S:
+    if now - since >= DAY_S:
         return Counted(drive.plots, drive.plots)
     return Counted(expected, drive.plots, since)
 

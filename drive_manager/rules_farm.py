@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from drive_manager.limits import HealthLimits
-from drive_manager.rules_memory import Memory
+from drive_manager.rules_memory import DAY_S, Heard, Memory
 from drive_manager.words import counted
 from manager_core.alerts import Condition, Severity
 
@@ -41,27 +41,38 @@ class FarmFacts:
 
 def remember(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> dict[str, object]:
     """What of the memory changes by this look, as fields of `Memory`."""
-    since = memory.full_since if 0 < memory.full_since <= now else now
+    since = memory.full_since or now
     # Full, too hot for a while, full again: it has been full all the time.
     since = since if farm.full or (farm.no_drive and memory.full_since) else 0.0
-    return {"full_since": since, "soon": _soon(farm, memory.soon, limits)}
+    heard = {
+        plotter: _heard(memory, plotter, last.timestamp(), now) for plotter, last in farm.last_offer.items()
+    }
+    return {"full_since": since, "soon": _soon(farm, memory.soon, limits), "heard": heard}
 
 
-def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: datetime) -> Iterator[Condition]:
+def _heard(memory: Memory, plotter: str, offer_at: float, now: float) -> Heard:
+    """Since when nothing more was heard of a plotter; the time of day of its offers only tells them apart."""
+    before = memory.heard.get(plotter)
+    if before is not None and before.offer_at == offer_at:
+        return before
+    return Heard(offer_at, now if memory.heard else min(now, offer_at))
+
+
+def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> Iterator[Condition]:
     """What holds for the NAS, given a memory that knows this look already."""
-    yield from _room(farm, memory, limits, now.timestamp())
-    yield from _plotters(farm, limits, now)
+    yield from _room(farm, memory, limits, now)
+    yield from _plotters(farm, memory, limits, now)
     yield from _runs(farm, limits)
     if farm.smart_fault:
         text = f"{farm.host}: the health of drives is not known: {farm.smart_fault}"
         yield Condition("smart_tool", farm.host, WARNING, "health", text)
 
 
-def forgotten(farm: FarmFacts, now: datetime) -> frozenset[str]:
+def forgotten(memory: Memory, now: float) -> frozenset[str]:
     """The alerts, by key, of plotters that are none of ours any more: they are neither to hold on nor to be over."""
-    limit = timedelta(days=FORGOTTEN_DAYS)
+    limit = FORGOTTEN_DAYS * DAY_S
     return frozenset(
-        f"{SILENT}/{plotter}" for plotter, last in farm.last_offer.items() if now - last >= limit
+        f"{SILENT}/{plotter}" for plotter, last in memory.heard.items() if now - last.since >= limit
     )
 
 
@@ -91,9 +102,9 @@ def _room(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> 
         yield Condition("full_soon", farm.host, severity, "full_soon", text, _AGAIN)
 
 
-def _plotters(farm: FarmFacts, limits: HealthLimits, now: datetime) -> Iterator[Condition]:
-    for plotter, last in farm.last_offer.items():
-        hours = (now - last).total_seconds() / 3600
+def _plotters(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> Iterator[Condition]:
+    for plotter, last in memory.heard.items():
+        hours = (now - last.since) / 3600
         if limits.silent_hours and limits.silent_hours <= hours < FORGOTTEN_DAYS * 24:
             text = f"{plotter} has offered no plot for {hours:.0f} hours; look whether it still plots"
             yield Condition(SILENT, plotter, WARNING, "transfer_failing", text)

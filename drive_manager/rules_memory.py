@@ -8,21 +8,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manager_core import files
+from manager_core import files, steady
 from manager_core.files import typed
+from manager_core.steady import Noted
 
 log = logging.getLogger(__name__)
 
 NAME = "rules.json"
 DAY_S = 86400.0
-_AHEAD_S = 3600.0
 
 Samples = tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True)
 class Counted:
-    """The plots of a drive: how many there should be, how many there are, since when (Unix) they are fewer, or 0."""
+    """The plots of a drive: how many there should be, how many there are, since when they are fewer, or 0."""
 
     expected: int
     seen: int
@@ -38,11 +38,20 @@ class Unread:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """A plotter's last offer: when it was by the ledger (Unix), and when it was heard of."""
+
+    offer_at: float
+    since: float
+
+
+@dataclass(frozen=True)
 class Memory:
-    """By subject: samples (Unix time, value) of each counter, how hot (0, 1, 2), plots, failed readings.
+    """By subject: samples (time, value) of each counter, how hot (0, 1, 2), plots, failed readings.
 
     `warmer`: readings in a row by which a disk without a sensor was warmer than its neighbours.
-    `soon` is how soon the farm will be full (0, 1, 2) and `full_since` when it became full (Unix), or 0.
+    `soon` is how soon the farm will be full (0, 1, 2) and `full_since` when it became full, or 0.
+    `heard`: by plotter. Times, but for `offer_at`, are seconds of `clock`, which begins as Unix time and never jumps.
     """
 
     counters: Mapping[str, Mapping[str, Samples]] = field(default_factory=dict)
@@ -52,6 +61,8 @@ class Memory:
     soon: int = 0
     full_since: float = 0.0
     warmer: Mapping[str, Unread] = field(default_factory=dict)
+    heard: Mapping[str, Heard] = field(default_factory=dict)
+    clock: Noted | None = None
 
 
 def load(state_folder: Path) -> Memory:
@@ -67,13 +78,12 @@ def load(state_folder: Path) -> Memory:
 
 def keep(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
-    return files.write_json(state_folder / NAME, asdict(memory))
+    clock = memory.clock.as_json() if memory.clock else None
+    return files.write_json(state_folder / NAME, {**asdict(memory), "clock": clock})
 
 
 def sampled(samples: Samples, value: int, at: float) -> Samples:
     """The samples with a new value, each change once; what tells nothing of yesterday's and today's rise is dropped."""
-    if samples and samples[-1][0] > at + _AHEAD_S:  # the clock was set back: begun anew
-        samples = ()
     if samples and samples[-1][1] == value:
         return samples
     older = [index for index, (when, _) in enumerate(samples) if when <= at - 2 * DAY_S]
@@ -90,6 +100,8 @@ def rise(samples: Samples, now: float) -> int:
 
 def _memory(found: object) -> Memory:
     facts: Any = found
+    if (clock := steady.from_json(facts["clock"])) is None:
+        raise ValueError("its times are of no clock")
     counters = {
         subject: {
             name: tuple((float(at), int(value)) for at, value in samples) for name, samples in each.items()
@@ -103,5 +115,7 @@ def _memory(found: object) -> Memory:
         {subject: typed(Unread(**each)) for subject, each in facts["unread"].items()},
         int(facts["soon"]),
         float(facts["full_since"]),
-        {subject: typed(Unread(**each)) for subject, each in facts.get("warmer", {}).items()},
+        {subject: typed(Unread(**each)) for subject, each in facts["warmer"].items()},
+        {plotter: typed(Heard(**each)) for plotter, each in facts["heard"].items()},
+        clock,
     )

@@ -18,16 +18,17 @@ from drive_manager.senses import Senses
 from drive_manager.settings import Drives
 from drive_manager.state import Memory
 from drive_manager.words import counted, size_text
+from manager_core.steady import Moment
 
 Message = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class World:
-    """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time.
+    """What was seen: drives in natural order, marks (None when unreadable, and why), plot size or 0, time of day.
 
     By mount point: `identities`, the disks; `unfit`, why a drive must not be written now (too hot, failing, at rest).
-    `senses`: what is known of the disks beyond that, for the rules.
+    `senses`: what is known of the disks beyond that, for the rules. `at`: the moment by a clock that no one sets.
     """
 
     drives: tuple[Drive, ...]
@@ -38,6 +39,7 @@ class World:
     identities: Mapping[str, Identity] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     senses: Senses = field(default_factory=Senses)
+    at: Moment = field(default=Moment("", 0.0))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from manager_core import processes
+from manager_core import processes, steady
 from manager_core.files import UnreadableError, read_json, typed, write_json
 from manager_core.forked import Broken, Late, Task
 from manager_core.plots import State, Verdict, is_final_name
-from plot_manager import steady
 from plot_manager.settings import Plots
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 
 from manager_core import files, plots
 from manager_core.plots import Facts, State, Verdict
-from plot_manager.steady import Moment
+from manager_core.steady import Moment
 
 log = logging.getLogger(__name__)
 

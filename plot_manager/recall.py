@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from manager_core import files
+from manager_core import files, steady
+from manager_core.steady import Moment, Noted
 from plot_manager.rules import Memory
-from plot_manager.steady import Moment, Noted, moment
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ class Recalled:
 
 def read(folder: Path) -> Recalled:
     """The memory; empty when there is none, with a WARNING when it cannot be read. Raises OSError without /proc."""
-    at = moment()
+    at = steady.moment()
     try:
         found = files.read_json(folder / NAME)
     except files.UnreadableError as error:
         log.warning("%s; begun anew", error)
         found = None
     entries = found if isinstance(found, dict) else {}
-    clock = _clock(entries.get("clock"))
+    clock = steady.from_json(entries.get("clock"))
     if clock is None:  # times without their clock say nothing
         return Recalled(Memory(dict(_levels(entries.get("fullness")))), Noted(at, _today()), at)
     return Recalled(
@@ -48,8 +48,7 @@ def keep(folder: Path, before: Recalled, after: Memory) -> bool:
     fullness = {path: level for path, level in after.fullness.items() if level}
     value: dict[str, object] = {"fullness": fullness, "incomplete": dict(after.incomplete)}
     if after.incomplete:  # without any a quiet run writes nothing
-        noted = before.clock.noted(before.at)
-        value["clock"] = {"boot": noted.at[0], "at_s": noted.at[1], "shown": noted.shown.isoformat()}
+        value["clock"] = before.clock.noted(before.at).as_json()
     if not fullness and not after.incomplete and not (folder / NAME).exists():
         return True
     try:
@@ -62,14 +61,6 @@ def keep(folder: Path, before: Recalled, after: Memory) -> bool:
     return True
 
 
-def _clock(found: object) -> Noted | None:
-    entries = found if isinstance(found, dict) else {}
-    boot, at_s, shown = entries.get("boot"), entries.get("at_s"), _time(entries.get("shown"))
-    if not isinstance(boot, str) or not isinstance(at_s, (int, float)) or shown is None:
-        return None
-    return Noted((boot, float(at_s)), shown)
-
-
 def _levels(found: object) -> Iterator[tuple[str, int]]:
     for path, level in _entries(found):
         if isinstance(level, int):
@@ -78,21 +69,13 @@ def _levels(found: object) -> Iterator[tuple[str, int]]:
 
 def _times(found: object) -> Iterator[tuple[str, str]]:
     for path, text in _entries(found):
-        if _time(text) is not None:
+        if steady.aware(text) is not None:
             yield path, str(text)
 
 
 def _entries(found: object) -> Iterator[tuple[str, object]]:
     entries: Mapping[str, object] = found if isinstance(found, dict) else {}
     yield from entries.items()
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None
 
 
 def _today() -> datetime:

@@ -8,10 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from manager_core import steady
 from manager_core.files import UnreadableError, read_json, write_json
 from manager_core.folders import make_private
 from manager_core.plots import State, Verdict
-from plot_manager import answering, finished, original, steady
+from plot_manager import answering, finished, original
 from plot_manager.finished import Finished, Memory
 from plot_manager.known import Examined
 from plot_manager.settings import Settings

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from drive_manager.ages import Clock, Wait, clock, stale, waits
+from drive_manager.ages import Wait, stale, waits
 from drive_manager.drives import Drive, Lone, PartialFacts
+from manager_core.steady import Moment
 
 DAY_S = 86400.0
 HOUR_S = 3600.0
@@ -25,7 +25,7 @@ def drive(*left: PartialFacts | Lone, problem: str = "") -> Drive:
     )  # fmt: skip
 
 
-def ages(*minutes: tuple[Drive, Clock]) -> Iterator[tuple[dict[str, Wait], list[str]]]:
+def ages(*minutes: tuple[Drive, Moment]) -> Iterator[tuple[dict[str, Wait], list[str]]]:
     """What is remembered and what is stale after seven days, minute by minute."""
     known: dict[str, Wait] = {}
     for seen, now in minutes:
@@ -33,47 +33,51 @@ def ages(*minutes: tuple[Drive, Clock]) -> Iterator[tuple[dict[str, Wait], list[
         yield known, [each.name for _, each in stale([seen], known, 7, now)]
 
 
-STALE: dict[str, tuple[list[tuple[Drive, Clock]], bool]] = {
-    "just seen, though its time of change is 55 years ago": ([(drive(PARTIAL), Clock("a", 1))], False),
-    "six days": ([(drive(PARTIAL), Clock("a", 1)), (drive(PARTIAL), Clock("a", 6 * DAY_S))], False),
-    "eight days": ([(drive(PARTIAL), Clock("a", 1)), (drive(PARTIAL), Clock("a", 8 * DAY_S))], True),
+STALE: dict[str, tuple[list[tuple[Drive, Moment]], bool]] = {
+    "just seen, though its time of change is 55 years ago": ([(drive(PARTIAL), Moment("a", 1))], False),
+    "six days": ([(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("a", 6 * DAY_S))], False),
+    "eight days": ([(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("a", 8 * DAY_S))], True),
     "a lone sidecar": (
-        [(drive(Lone("x.plot", 5.0)), Clock("a", 1)), (drive(Lone("x.plot", 5.0)), Clock("a", 8 * DAY_S))],
+        [(drive(Lone("x.plot", 5.0)), Moment("a", 1)), (drive(Lone("x.plot", 5.0)), Moment("a", 8 * DAY_S))],
         True,
     ),
     "changed meanwhile": (
         [
-            (drive(PARTIAL), Clock("a", 1)),
-            (drive(PartialFacts("x.plot", 10, 10, 0, 6.0)), Clock("a", 6 * DAY_S)),
-            (drive(PartialFacts("x.plot", 10, 10, 0, 6.0)), Clock("a", 8 * DAY_S)),
+            (drive(PARTIAL), Moment("a", 1)),
+            (drive(PartialFacts("x.plot", 10, 10, 0, 6.0)), Moment("a", 6 * DAY_S)),
+            (drive(PartialFacts("x.plot", 10, 10, 0, 6.0)), Moment("a", 8 * DAY_S)),
         ],
         False,
     ),
     "changed to an earlier time": (
         [
-            (drive(PARTIAL), Clock("a", 1)),
-            (drive(PartialFacts("x.plot", 10, 10, 0, 4.0)), Clock("a", 8 * DAY_S)),
+            (drive(PARTIAL), Moment("a", 1)),
+            (drive(PartialFacts("x.plot", 10, 10, 0, 4.0)), Moment("a", 8 * DAY_S)),
         ],
         False,
     ),
     "not there meanwhile": (
-        [(drive(PARTIAL), Clock("a", 1)), (drive(), Clock("a", 2)), (drive(PARTIAL), Clock("a", 8 * DAY_S))],
+        [
+            (drive(PARTIAL), Moment("a", 1)),
+            (drive(), Moment("a", 2)),
+            (drive(PARTIAL), Moment("a", 8 * DAY_S)),
+        ],
         False,
     ),
     "the drive has a problem": (
-        [(drive(PARTIAL), Clock("a", 1)), (drive(PARTIAL, problem="dead"), Clock("a", 8 * DAY_S))],
+        [(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL, problem="dead"), Moment("a", 8 * DAY_S))],
         False,
     ),
     "another start of the machine, whose clock is further": (
-        [(drive(PARTIAL), Clock("a", 1)), (drive(PARTIAL), Clock("b", 80 * DAY_S))],
+        [(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("b", 80 * DAY_S))],
         False,
     ),
     "four days of each of two starts": (
         [
-            (drive(PARTIAL), Clock("a", 1)),
-            (drive(PARTIAL), Clock("a", 4 * DAY_S)),
-            (drive(PARTIAL), Clock("b", 1)),
-            (drive(PARTIAL), Clock("b", 4 * DAY_S)),
+            (drive(PARTIAL), Moment("a", 1)),
+            (drive(PARTIAL), Moment("a", 4 * DAY_S)),
+            (drive(PARTIAL), Moment("b", 1)),
+            (drive(PARTIAL), Moment("b", 4 * DAY_S)),
         ],
         True,
     ),
@@ -89,14 +93,6 @@ def test_stale(case: str) -> None:
 
 def test_a_quiet_minute_remembers_the_same() -> None:
     times = (0.0, 60.0, HOUR_S - 60, HOUR_S, HOUR_S + 60)
-    known = [waits_known for waits_known, _ in ages(*((drive(PARTIAL), Clock("a", at_s)) for at_s in times))]
+    known = [waits_known for waits_known, _ in ages(*((drive(PARTIAL), Moment("a", at_s)) for at_s in times))]
     assert known[0] == known[1] == known[2]
     assert known[3] == known[4] == {"/mnt/1/x.plot": Wait(5.0, HOUR_S, "a", HOUR_S)}
-
-
-def test_the_clock_goes_on() -> None:
-    first, second = clock(), clock()
-    assert first.boot == second.boot != ""
-    assert 0 < first.at_s <= second.at_s
-    up_s = float(Path("/proc/uptime").read_text().split()[0])
-    assert second.at_s == pytest.approx(up_s, abs=1), "that of the machine, which nobody sets"

@@ -16,10 +16,11 @@ import pytest
 
 from drive_manager import health, health_cache
 from drive_manager.apart import Child, Link
-from drive_manager.health_cache import Clock, Reading
+from drive_manager.health_cache import Reading
 from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Health
 from manager_core.processes import started_at
+from manager_core.steady import Moment
 
 HERE = Path(__file__).parent / "smartctl"
 
@@ -463,7 +464,7 @@ def test_importing_pysmart_changes_no_loggers_and_no_language(rack):
 
 def test_a_reading_survives_and_an_unreadable_one_is_begun_anew(rack, tmp_path, caplog):
     rack.add("sda", "sat:ata_seagate")
-    reading = health_cache.with_news(Reading(), {"sda": read_one(rack, Disk("sda"))}, Clock("boot", 12.5))
+    reading = health_cache.with_news(Reading(), {"sda": read_one(rack, Disk("sda"))}, Moment("boot", 12.5))
     assert health_cache.keep(tmp_path, reading)
     assert not health_cache.keep(tmp_path, reading)
     assert health_cache.load(tmp_path) == reading
@@ -475,16 +476,20 @@ def test_a_reading_survives_and_an_unreadable_one_is_begun_anew(rack, tmp_path, 
 @pytest.mark.parametrize(
     ("ages", "now", "due"),
     [
-        ({}, Clock("boot", 5000), "AB"),
-        ({"A": Clock("boot", 4000), "B": Clock("boot", 4000)}, Clock("boot", 5000), ""),
-        ({"A": Clock("boot", 4000)}, Clock("boot", 5000), "B"),  # a new drive is read at once, alone
+        ({}, Moment("boot", 5000), "AB"),
+        ({"A": Moment("boot", 4000), "B": Moment("boot", 4000)}, Moment("boot", 5000), ""),
+        ({"A": Moment("boot", 4000)}, Moment("boot", 5000), "B"),  # a new drive is read at once, alone
         (
-            {"A": Clock("boot", 1000), "B": Clock("boot", 1100)},
-            Clock("boot", 2850),
+            {"A": Moment("boot", 1000), "B": Moment("boot", 1100)},
+            Moment("boot", 2850),
             "AB",
         ),  # and stay together
-        ({"A": Clock("boot", 1000), "B": Clock("boot", 2000)}, Clock("boot", 2850), "A"),
-        ({"A": Clock("other", 4999), "B": Clock("other", 4999)}, Clock("boot", 5000), "AB"),  # booted since
+        ({"A": Moment("boot", 1000), "B": Moment("boot", 2000)}, Moment("boot", 2850), "A"),
+        (
+            {"A": Moment("other", 4999), "B": Moment("other", 4999)},
+            Moment("boot", 5000),
+            "AB",
+        ),  # booted since
     ],
 )
 def test_what_is_due(ages, now, due):
@@ -501,7 +506,7 @@ def test_disks_are_asked_only_when_it_is_time(rack, tmp_path):
     assert first.drives["61X0A0AAFVGG"].temperature_c == 41
     assert health_cache.refresh(tmp_path, disks, limits) == first
     assert len(rack.calls("sda")) == 1
-    health_cache.keep(tmp_path, replace(first, read={"61X0A0AAFVGG": Clock("an earlier boot", 1.0)}))
+    health_cache.keep(tmp_path, replace(first, read={"61X0A0AAFVGG": Moment("an earlier boot", 1.0)}))
     assert health_cache.refresh(tmp_path, disks, limits).drives["61X0A0AAFVGG"].state == "ok"
     assert len(rack.calls("sda")) == 2
 
@@ -520,11 +525,6 @@ def test_a_reading_that_cannot_be_kept_is_used_all_the_same(rack, tmp_path, capl
     found = health_cache.refresh(tmp_path / "none", [Disk("sda")], rack.limits())
     assert found.drives["sda"].state == "ok"
     assert "cannot be written" in caplog.text
-
-
-def test_the_clock_does_not_go_back():
-    first = Clock.now()
-    assert 0 <= first.age_s(Clock.now()) < 60
 
 
 def test_without_pysmart_that_is_said_once_and_for_each_drive(tmp_path):

@@ -23,6 +23,8 @@ from drive_manager import (
     people,
     report,
     report_sources,
+    rules_memory,
+    senses,
     settings,
     tick,
 )
@@ -35,6 +37,7 @@ from drive_manager.state import Known
 from manager_core import digest, holding, notify
 from manager_core.alerts import Severity
 from manager_core.letters import Letter
+from manager_core.steady import Moment
 from manager_core.wire import Differs, Done, Have, Holds, Kept, Refused
 
 DATA = os.urandom(300_000)
@@ -374,6 +377,30 @@ def test_a_change_names_the_drive_that_was_there_last(nas: Nas) -> None:
     assert "OLD1" not in letter.text
 
 
+def _in(moment: Moment, hours: float) -> Moment:
+    return moment._replace(at_s=moment.at_s + hours * 3600)
+
+
+@pytest.mark.parametrize("hours", [72, -72])
+def test_a_jump_of_the_time_of_day_ages_nothing(nas: Nas, mail: MailServer, hours: float) -> None:
+    """And what comes of age when it has been set is told by the time that went by."""
+    nas.tell(mail.ini(events="transfer_failing, no_drive_left"))
+    before, _, world = minute.observe(nas.settings)
+    Ledger(nas.state / LEDGER).offer("plotter1", world.now)
+
+    def look(now: datetime, at: Moment) -> list[str]:
+        seen = replace(world, now=now, at=at, senses=senses.Senses(memory=rules_memory.load(nas.state)))
+        decision = tick.decide(seen, before, nas.settings.drives)
+        people.tell(Ran(nas.settings, before, decision.memory, seen, decision, now), [])
+        return subjects(mail)
+
+    assert look(world.now, world.at) == []
+    jumped = world.now + timedelta(hours=hours)
+    assert look(jumped, world.at) == []
+    assert look(jumped, _in(world.at, hours=23.9)) == []
+    assert "plotter1 has offered no plot for 24 hours" in look(jumped, _in(world.at, hours=24))[0]
+
+
 def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
     nas: Nas, mail: MailServer
 ) -> None:
@@ -385,7 +412,7 @@ def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
     assert len(subjects(mail)) == 1
     assert "plotter1 has offered no plot" in subjects(mail)[0]
     before, _, world = minute.observe(nas.settings)
-    later = replace(world, now=now + timedelta(hours=2))
+    later = replace(world, now=now + timedelta(hours=2), at=_in(world.at, hours=2))
     decision = tick.decide(later, before, nas.settings.drives)
     people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
     assert len(subjects(mail)) == 1, subjects(mail)

@@ -23,12 +23,12 @@ from manager_core.letters import Letter
 from manager_core.locks import Lock
 from manager_core.outbox import Box
 from manager_core.plots import State, Verdict
-from plot_manager import people, recall, steady
+from manager_core.steady import Moment, Noted
+from plot_manager import people, recall
 from plot_manager import settings as plotter_settings
 from plot_manager.finished import Finished
 from plot_manager.people import People
 from plot_manager.rules import Memory
-from plot_manager.steady import Noted
 from plot_manager.told import Told, Trouble
 
 TOP = Path(__file__).resolve().parents[1]
@@ -462,11 +462,9 @@ def test_what_cannot_be_kept_is_not_told_in_each_run(
 
 
 def test_a_fault_of_the_telling_itself_is_logged_and_no_more(
-    home: Home, caplog: pytest.LogCaptureFixture
+    home: Home, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boot, _at_s = steady.moment()
-    clock = {"boot": boot, "at_s": -9e9, "shown": "9999-12-31T00:00:00+00:00"}  # beyond all dates
-    (home.state / recall.NAME).write_text(json.dumps({"clock": clock}))
+    monkeypatch.setattr(recall, "read", lambda _: 1 / 0)
     assert People(home.settings).accompany(lambda: 0) == 0
     assert "Nobody could be told of this run, by a fault of the program" in caplog.text
 
@@ -493,7 +491,7 @@ def test_the_facts_of_a_run() -> None:
             over(Path("/q"), State.UNREADABLE, "folder /q cannot be read"),
         ),
     )
-    at = ("boot", 0.0)
+    at = Moment("boot", 0.0)
     before = recall.Recalled(Memory({}, {"/p/b.plot": NOW.isoformat()}), Noted(at, NOW), at)
     found = people.facts("p1", {"/p": 50.0}, troubles, seen, before, "")
     assert dict(found.failed_transfers) == {"NAS box": 4, "/p/a.plot": 0}
@@ -513,22 +511,6 @@ def test_how_full_the_folders_are(tmp_path: Path) -> None:
     )
     assert abs(used[str(tmp_path)] - int(shown.stdout.split()[1].rstrip("%"))) <= 1.5
     assert unknown == [f"p1:{tmp_path / 'gone'}"]
-
-
-@pytest.mark.parametrize(
-    ("at", "shows_h", "is_noted"),
-    [
-        (("boot", 100.0), 0.0, False),
-        (("boot", 100.0 + 1800), 0.5, False),
-        (("boot", 100.0 + 7200), 2.0, True),
-        (("boot", 50.0), 0.0, False),
-        (("next", 7200.0), 0.0, True),
-    ],
-)
-def test_a_clock_that_no_one_sets(at: tuple[str, float], shows_h: float, is_noted: bool) -> None:
-    clock = Noted(("boot", 100.0), NOW)
-    assert clock.now(at) == NOW + timedelta(hours=shows_h)
-    assert clock.noted(at) == (Noted(at, NOW + timedelta(hours=shows_h)) if is_noted else clock)
 
 
 def test_the_memory_keeps_from_run_to_run(tmp_path: Path) -> None:

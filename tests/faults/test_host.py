@@ -235,6 +235,10 @@ def test_the_clock_of_the_nas_jumps_by_a_day(make_farm: Callable[..., Farm], row
         assert (tick.returncode, tick.stderr) == (0, ""), "a jump of the clock is no event"
     assert sorted(path.name for path in farm.partials()) == parts_before, "nothing has aged"
     assert farm.script.stat().st_mtime_ns == script.st_mtime_ns
+    alerts = farm.nas_home / "plot_manager/state/alerts.json"
+    assert "silent_plotter" not in (alerts.read_text() if alerts.exists() else ""), (
+        "it has just offered a plot"
+    )
     receive_with(farm, clock.env)
     row.recovering()
     farm.plotter.limit_rate("")

@@ -31,6 +31,8 @@ from drive_manager.ran import Ran
 from drive_manager.settings import Settings
 from drive_manager.smart_facts import Health
 from drive_manager.state import Memory
+from manager_core import steady
+from manager_core.steady import Moment
 from rig.people import MailServer, Twilio
 
 PLOT = 108_900_000_000
@@ -225,7 +227,7 @@ class Nas:
         if minute % READ_EVERY_MIN == 0:
             read = {disk.serial: disk.health(degrees[disk.identity.disk], now) for disk in here}
             health_cache.keep(
-                folder, health_cache.with_news(health_cache.load(folder), read, health_cache.Clock.now())
+                folder, health_cache.with_news(health_cache.load(folder), read, steady.moment())
             )
         drives = tuple(disk.drive for disk in here)
         identities = {disk.mount: disk.identity for disk in here}
@@ -233,7 +235,8 @@ class Nas:
         memory = rules_memory.load(folder)
         unfit, dying = rules.unfit(facts, memory, limits), rules.dying(facts)
         sensed = senses.Senses(facts, memory, unfit, degrees, failing=dying)
-        return tick.World(drives, dict(self.marks), "", PLOT, now, identities, sensed.unfit, sensed)
+        moment = Moment("made up", minute * 60.0)
+        return tick.World(drives, dict(self.marks), "", PLOT, now, identities, sensed.unfit, sensed, moment)
 
     def _degrees(self, disk: Disk, minute: int) -> int:
         """Warmer in the afternoon, a little restless, and what waves there are."""
