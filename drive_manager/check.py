@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
-from drive_manager import check_people, netcat, script, show
+from drive_manager import check_people, netcat, script, show, sockets
 from drive_manager.errors import NetcatError
 from drive_manager.look import Seen
 from drive_manager.settings import PROGRAM, Settings
@@ -37,7 +37,7 @@ def lines(settings: Settings, memory: Memory, seen: Seen, world: World) -> Itera
     )
     yield _script(settings, memory)
     yield _netcat(settings)
-    listening = {one.port for one in netcat.sockets() if one.state == netcat.TCP_LISTEN}
+    listening = sockets.ports_of(sockets.all_here(), sockets.LISTENING)
     yield _ports(settings, listening)
     yield _crontab()
     yield _clock(settings)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from drive_manager import guard, history, marks, memory, netcat
+from drive_manager import guard, history, marks, memory, netcat, sockets
 from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
@@ -142,8 +142,8 @@ class Landing:
                 size, moved = now_size, time.monotonic()
             quiet_s = time.monotonic() - moved
             # Bytes that netcat does not take: it is the drive that is slow, not the plotter.
-            drive = quiet_s > STALLED_S and not ended and netcat.is_backed_up(listener.port, listener.pid)
-            if quiet_s > TAKEN_S and not ended and netcat.serves_another(listener.port, listener.pid):
+            drive = quiet_s > STALLED_S and not ended and sockets.is_backed_up(listener.port, listener.pid)
+            if quiet_s > TAKEN_S and not ended and sockets.serves_another(listener.port, listener.pid):
                 log.warning("%s: port %d was taken by somebody else", self._offer.name, listener.port)
                 listener.kill()  # so that the plotter hears of it, and comes again
             self._step("writing to the drive" if drive else "receiving", size, waits=not drive)

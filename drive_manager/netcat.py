@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from drive_manager import sockets
 from drive_manager.apart import end_with_parent
 from drive_manager.errors import AddressError, NetcatError, PortsBusy
 from manager_core.locks import Lock
 
 NAMES = ("nc.openbsd", "nc", "netcat", "ncat", "nc.traditional")
 LISTEN_TIMEOUT_S = 5.0
-TCP_LISTEN = "0A"
 # Says nothing of a program that cannot be started.
 SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
@@ -125,7 +125,7 @@ class Listener:
         """Wait until it listens, itself and not another process on the same port; False when it ended instead."""
         deadline = time.monotonic() + LISTEN_TIMEOUT_S
         while self._process.poll() is None:
-            if listening_inodes(self.port) & socket_inodes(self.pid):
+            if sockets.listening(self.port) & sockets.held_by(self.pid):
                 return True
             if time.monotonic() >= deadline:
                 return False
@@ -154,66 +154,6 @@ class Listener:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-@dataclass(frozen=True)
-class Socket:
-    """A TCP socket of this machine: its port here, state (proc(5), hexadecimal), bytes not read yet, inode."""
-
-    port: int
-    state: str
-    unread: int
-    inode: str
-
-
-def sockets() -> list[Socket]:
-    """All TCP sockets (/proc/net/tcp and tcp6, proc(5))."""
-    found = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(FileNotFoundError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                port, unread = int(fields[1].rsplit(":", 1)[1], 16), int(fields[4].split(":")[1], 16)
-                found.append(Socket(port, fields[3], unread, fields[9]))
-    return found
-
-
-def listening_inodes(port: int) -> set[str]:
-    """Inodes of the sockets that listen on a TCP port."""
-    return {one.inode for one in sockets() if one.state == TCP_LISTEN and one.port == port}
-
-
-def is_backed_up(port: int, pid: int) -> bool:
-    """Whether bytes have come to this port that netcat (process `pid`) does not take: then it waits for its drive."""
-    served, waiting = callers(port, pid)
-    return any(one.unread for one in served or waiting)
-
-
-def serves_another(port: int, pid: int) -> bool:
-    """Whether netcat serves a caller who sends nothing, while the bytes of another one wait behind it.
-
-    OpenBSD's netcat serves one caller and goes on listening: the kernel accepts the next ones all the same.
-    """
-    served, waiting = callers(port, pid)
-    return bool(served) and not any(one.unread for one in served) and any(one.unread for one in waiting)
-
-
-def callers(port: int, pid: int) -> tuple[list[Socket], list[Socket]]:
-    """The connections to a port: those that the process has accepted, and those that it has not."""
-    own = socket_inodes(pid)
-    all_here = [one for one in sockets() if one.state != TCP_LISTEN and one.port == port]
-    return [one for one in all_here if one.inode in own], [one for one in all_here if one.inode not in own]
-
-
-def socket_inodes(pid: int) -> set[str]:
-    """Inodes of the sockets that a process holds."""
-    inodes = set()
-    for entry in Path(f"/proc/{pid}/fd").glob("*"):
-        with contextlib.suppress(OSError):
-            target = str(entry.readlink())
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-    return inodes
-
-
 @contextlib.contextmanager
 def listening(
     netcat: Netcat, address: str, ports: tuple[int, int], locks: Path, output: int, limit: int
@@ -236,7 +176,7 @@ def _first_free(
     """A netcat that listens; the stack ends it and frees its port. Raises NetcatError."""
     failed, ours = "", 0
     try:
-        taken = _ports_of(sockets(), TCP_LISTEN)
+        taken = sockets.ports_of(sockets.all_here(), sockets.LISTENING)
         for port in range(ports[0], ports[1] + 1):
             lock = Lock(locks / f"port-{port}.lock")
             if not lock.take():
@@ -281,9 +221,4 @@ def _why_not(listener: Listener) -> str:
             f"this NAS has no address {listener.address} ({said}); correct `addresses` on the plotter"
         )
     # Somebody may have been faster, or it is the port of some connection.
-    return "" if listener.port in _ports_of(sockets()) else said or "it says nothing"
-
-
-def _ports_of(found: list[Socket], state: str = "") -> set[int]:
-    """The ports of these sockets, or of those in one state."""
-    return {one.port for one in found if state in ("", one.state)}
+    return "" if listener.port in sockets.ports_of(sockets.all_here()) else said or "it says nothing"

@@ -22,9 +22,9 @@ from drive_manager.apart import Link
 from drive_manager.landing import Landing, first_difference
 from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
-from drive_manager.netcat import is_backed_up, listening_inodes, socket_inodes
 from drive_manager.partial import Partial
 from drive_manager.place import Place
+from drive_manager.sockets import held_by, is_backed_up, listening
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
 from manager_core.wire import Holds, Kept, Ready, Refused, Send, Working
@@ -46,8 +46,8 @@ def pids() -> list[int]:
 
 def listener(port: int) -> int:
     """The process that listens on a port; 0 when none is found."""
-    inodes = listening_inodes(port)
-    return next((pid for pid in pids() if socket_inodes(pid) & inodes), 0)
+    inodes = listening(port)
+    return next((pid for pid in pids() if held_by(pid) & inodes), 0)
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,15 @@ from rig import netcats
 from rig.sshd import free_port
 from rig.waits import wait_for
 
+from drive_manager import sockets
 from drive_manager.apart import Child, Link
 from drive_manager.errors import AddressError, NetcatError, PortsBusy
 from drive_manager.netcat import (
     Listener,
     Netcat,
-    callers,
     find,
     flavour_of,
-    is_backed_up,
     listening,
-    listening_inodes,
-    serves_another,
-    socket_inodes,
 )
 from manager_core.locks import Lock, is_free
 from manager_core.processes import alive, started_at
@@ -113,7 +109,7 @@ def test_it_takes_a_stream_from_where_the_file_is(tool: Netcat, output: int, tmp
     os.write(output, b"held already, ")
     data = os.urandom(50_000)
     with listening(tool, HOST, ports(), tmp_path / "locks", output, LIMIT) as listener:
-        assert listening_inodes(listener.port) & socket_inodes(listener.pid)
+        assert sockets.listening(listener.port) & sockets.held_by(listener.pid)
         send(listener.port, data)
         wait_for(listener.ended, f"{tool.flavour} to end with its sender")
     assert (tmp_path / "plot").read_bytes() == b"held already, " + data
@@ -142,17 +138,20 @@ def test_a_caller_behind_another_is_not_a_slow_drive(tool: Netcat, output: int, 
     ):
         first.sendall(b"first")
         wait_for(lambda: os.fstat(output).st_size == 5, "the first caller's bytes")
-        assert not serves_another(listener.port, listener.pid)
+        assert not sockets.serves_another(listener.port, listener.pid)
         with contextlib.suppress(OSError):  # refused is as good
             second = others.enter_context(socket.create_connection((HOST, listener.port), 5))
             second.sendall(b"second")
-            wait_for(lambda: any(one.unread for one in callers(listener.port, listener.pid)[1]), "its bytes")
-            assert serves_another(listener.port, listener.pid)
-        assert not is_backed_up(listener.port, listener.pid)
+            wait_for(
+                lambda: any(one.unread for one in sockets.callers(listener.port, listener.pid)[1]),
+                "its bytes",
+            )
+            assert sockets.serves_another(listener.port, listener.pid)
+        assert not sockets.is_backed_up(listener.port, listener.pid)
         os.kill(listener.pid, signal.SIGSTOP)  # as if its drive took nothing
         first.sendall(b", and on")
-        wait_for(lambda: is_backed_up(listener.port, listener.pid), "bytes that netcat does not take")
-        assert not serves_another(listener.port, listener.pid)
+        wait_for(lambda: sockets.is_backed_up(listener.port, listener.pid), "bytes that netcat does not take")
+        assert not sockets.serves_another(listener.port, listener.pid)
 
 
 def test_no_byte_past_the_limit(tool: Netcat, output: int, tmp_path: Path) -> None:
@@ -169,7 +168,7 @@ def test_another_listener_on_the_port_is_not_taken_for_ours(tool: Netcat, output
         listener = Listener(tool, HOST, port, output, LIMIT)
         try:
             assert not listener.listens()
-            assert listening_inodes(port), "somebody listens there"
+            assert sockets.listening(port), "somebody listens there"
         finally:
             listener.end()
 
@@ -183,7 +182,7 @@ def test_two_listeners_that_share_a_port_are_told_apart(tool: Netcat, output: in
         listener = Listener(tool, HOST, port, output, LIMIT)
         try:
             shares = listener.listens()  # some netcats share a port, some refuse to
-            own = listening_inodes(port) & socket_inodes(listener.pid)
+            own = sockets.listening(port) & sockets.held_by(listener.pid)
             assert shares == bool(own)
             assert str(os.fstat(stranger.fileno()).st_ino) not in own
         finally:
@@ -194,7 +193,7 @@ def test_a_port_of_somebody_else_is_passed_over(tool: Netcat, output: int, tmp_p
     for _ in range(20):  # the next port may be taken by chance
         with socket.create_server((HOST, 0)) as stranger:
             first = stranger.getsockname()[1]
-            if first == 65535 or listening_inodes(first + 1):
+            if first == 65535 or sockets.listening(first + 1):
                 continue
             with listening(tool, HOST, (first, first + 1), tmp_path / "locks", output, LIMIT) as listener:
                 assert listener.port == first + 1
@@ -260,7 +259,7 @@ def test_a_port_that_somebody_else_holds_unseen_is_no_fault(
     locks = tmp_path / "locks"
     with socket.create_server((HOST, 0)) as server, socket.create_connection(server.getsockname()) as link:
         port = link.getsockname()[1]
-        first, last = (port - 1, port) if port == 65535 or listening_inodes(port + 1) else (port, port + 1)
+        first, last = (port - 1, port) if port == 65535 or sockets.listening(port + 1) else (port, port + 1)
         with (
             Lock(locks / f"port-{first if last == port else last}.lock"),
             pytest.raises(PortsBusy),

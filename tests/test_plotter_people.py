@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -462,10 +463,10 @@ def test_what_cannot_be_kept_is_not_told_in_each_run(
 
 
 def test_a_fault_of_the_telling_itself_is_logged_and_no_more(
-    home: Home, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(recall, "read", lambda _: 1 / 0)
-    assert People(home.settings).accompany(lambda: 0) == 0
+    nonsense = replace(home.settings.watch, folder_percent=None)  # type: ignore[arg-type]
+    assert People(replace(home.settings, watch=nonsense)).accompany(lambda: 0) == 0
     assert "Nobody could be told of this run, by a fault of the program" in caplog.text
 
 
