@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from drive_manager.limits import HealthLimits
 from drive_manager.smart_facts import Disk, Health, key
@@ -27,17 +28,16 @@ class Reading:
 
 def load(state_folder: Path) -> Reading:
     """The last reading; an empty one, with a WARNING, when it cannot be read."""
-    path = state_folder / NAME
     try:
-        found = files.read_json(path)
-        if found is None:
-            return Reading()
-        assert isinstance(found, dict)
-        drives = {str(name): Health.from_json(facts) for name, facts in found["drives"].items()}
-        read = {str(name): Moment(str(boot), float(at)) for name, (boot, at) in found["read"].items()}
-    except (files.UnreadableError, AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:
-        log.warning("%s cannot be read (%s); the drives are read anew", path, error)
+        return files.read_as(state_folder / NAME, _reading) or Reading()
+    except files.UnreadableError as error:
+        log.warning("%s; the drives are read anew", error)
         return Reading()
+
+
+def _reading(found: Any) -> Reading:
+    drives = {str(name): Health.from_json(facts) for name, facts in found["drives"].items()}
+    read = {str(name): Moment(str(boot), float(at)) for name, (boot, at) in found["read"].items()}
     return Reading(drives, read)
 
 

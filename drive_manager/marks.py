@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from drive_manager.errors import NasError
 from manager_core import files
@@ -48,17 +49,10 @@ def path(state_folder: Path) -> Path:
 
 def read(state_folder: Path) -> dict[str, Mark]:
     """The marks by key (UUID, or mount point where there is none). Raises MarksUnreadable."""
-    file = path(state_folder)
     try:
-        found = files.read_json(file)
+        return files.read_as(path(state_folder), _marks) or {}
     except files.UnreadableError as error:
         raise MarksUnreadable(str(error)) from error
-    if found is None:
-        return {}
-    try:
-        return {str(key): _mark(entry) for key, entry in _drives(found).items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise MarksUnreadable(f"{file}: it does not hold offline marks; repair or remove it") from error
 
 
 def find(marks: Mapping[str, Mark], mount: str, uuid: str) -> Mark | None:
@@ -109,15 +103,11 @@ def _write(state_folder: Path, marks: Mapping[str, Mark]) -> None:
     files.write_json(path(state_folder), {"drives": {key: asdict(mark) for key, mark in marks.items()}})
 
 
-def _drives(found: object) -> Mapping[str, object]:
-    if not isinstance(found, dict) or not isinstance(found["drives"], dict):
-        raise TypeError("not an object")
-    return found["drives"]
+def _marks(found: Any) -> dict[str, Mark]:
+    return {str(key): _mark(entry) for key, entry in found["drives"].items()}
 
 
-def _mark(entry: object) -> Mark:
-    if not isinstance(entry, dict):
-        raise TypeError("not an object")
+def _mark(entry: Any) -> Mark:
     failed = entry.get("failed", False) is True
     mark = Mark(entry["mount"], entry["uuid"], entry["why"], entry["since"], failed)
     if not all(isinstance(value, str) for value in (mark.mount, mark.uuid, mark.why, mark.since)):

@@ -49,10 +49,9 @@ def is_open(day: date, last: date | None) -> bool:
 def sent(state_folder: Path) -> date | None:
     """The day whose report was sent last; None when that is not known."""
     try:
-        found = files.read_json(state_folder / NAME)
-        return None if not isinstance(found, dict) else date.fromisoformat(found["sent"])
-    except (files.UnreadableError, KeyError, TypeError, ValueError) as error:
-        log.warning("%s cannot be read (%s); the report is sent again", state_folder / NAME, error)
+        return files.read_as(state_folder / NAME, lambda found: date.fromisoformat(found["sent"]))
+    except files.UnreadableError as error:
+        log.warning("%s; the report is sent again", error)
         return None
 
 

@@ -67,12 +67,10 @@ class Memory:
 
 def load(state_folder: Path) -> Memory:
     """The rules' memory; a fresh one, with a WARNING, when it cannot be read: counters then begin anew."""
-    path = state_folder / NAME
     try:
-        found = files.read_json(path)
-        return Memory() if found is None else _memory(found)
-    except (files.UnreadableError, KeyError, TypeError, ValueError, AttributeError) as error:
-        log.warning("%s cannot be read (%s); what rose or fell is counted from now on", path, error)
+        return files.read_as(state_folder / NAME, _memory) or Memory()
+    except files.UnreadableError as error:
+        log.warning("%s; what rose or fell is counted from now on", error)
         return Memory()
 
 
@@ -98,8 +96,7 @@ def rise(samples: Samples, now: float) -> int:
     return samples[-1][1] - min(value for _, value in samples[older[-1] if older else 0 :])
 
 
-def _memory(found: object) -> Memory:
-    facts: Any = found
+def _memory(facts: Any) -> Memory:
     if (clock := steady.from_json(facts["clock"])) is None:
         raise ValueError("its times are of no clock")
     counters = {

@@ -73,14 +73,10 @@ class Memory:
 
 def read(state_folder: Path) -> Memory:
     """The memory of the last tick; `fresh` when there is none. Raises StateUnreadable."""
-    path = state_folder / NAME
     try:
-        found = files.read_json(path)
-        if found is None:
-            return Memory(fresh=True)
-        return _memory(found)
-    except (files.UnreadableError, KeyError, TypeError, AttributeError) as error:
-        raise StateUnreadable(f"{path} cannot be read; starting without memory") from error
+        return files.read_as(state_folder / NAME, _memory) or Memory(fresh=True)
+    except files.UnreadableError as error:
+        raise StateUnreadable(f"{error}; starting without memory") from error
 
 
 def write(state_folder: Path, memory: Memory) -> bool:

@@ -10,11 +10,13 @@ import math
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from manager_core.errors import ManagerError
 
+R = TypeVar("R")
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -110,7 +112,23 @@ def read_json(path: Path) -> object | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableError(f"{path}: cannot be read as JSON: {error}; repair or remove it") from error
+    if found is None:  # nobody writes that, and it must not pass for no file
+        raise UnreadableError(f"{path}: holds null; repair or remove it")
     return found
+
+
+def read_as(path: Path, make: Callable[[Any], R]) -> R | None:
+    """What `make` makes of the JSON that the file holds; None when there is no such file.
+
+    :raises UnreadableError: also when the file holds something else than `make` can take
+    """
+    found = read_json(path)
+    if found is None:
+        return None
+    try:
+        return make(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"{path}: is not as this program writes it; repair or remove it") from error
 
 
 def write_json(path: Path, value: object, mode: int = 0o600) -> bool:

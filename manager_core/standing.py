@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from manager_core import files, folders, words
 
@@ -28,6 +29,11 @@ class Status:
     tries: int = 0
     next_try: float = 0.0
     last: float = 0.0
+
+
+def _status(found: Any) -> Status:
+    since, tries, next_try = float(found["since"]), int(found["tries"]), float(found["next_try"])
+    return Status(since, str(found["why"]), tries, next_try, float(found.get("last", 0.0)))
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,10 @@ class Tries:
     def status(self) -> Status:
         """How the channel does; well, when nothing is known."""
         try:
-            value = files.read_json(self.path)
-            if isinstance(value, dict):
-                numbers = (float(value["since"]), int(value["tries"]), float(value["next_try"]))
-                return Status(
-                    numbers[0], str(value["why"]), numbers[1], numbers[2], float(value.get("last", 0.0))
-                )
-        except (files.UnreadableError, KeyError, TypeError, ValueError) as error:
+            return files.read_as(self.path, _status) or Status()
+        except files.UnreadableError as error:
             log.debug("%s", error)
-        return Status()
+            return Status()
 
     def failed(self, why: str, asked_s: float, now: datetime) -> Status:
         """Note that the channel failed; when to try again is in what it returns. Never raises."""

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from manager_core import processes, steady
-from manager_core.files import UnreadableError, read_json, typed, write_json
+from manager_core.files import UnreadableError, read_as, typed, write_json
 from manager_core.forked import Broken, Late, Task
 from manager_core.plots import State, Verdict, is_final_name
 from plot_manager.settings import Plots
@@ -102,9 +102,9 @@ def _verdict(folder: Path) -> Verdict:
 
 def _known(path: Path) -> dict[str, Hung]:
     try:
-        found = read_json(path)
-        entries = found.items() if isinstance(found, dict) else ()
-        return {folder: typed(Hung(**hung)) for folder, hung in entries}
-    except (UnreadableError, TypeError) as error:
-        log.debug("%s: %s", path, error)
+        return (
+            read_as(path, lambda found: {folder: typed(Hung(**hung)) for folder, hung in found.items()}) or {}
+        )
+    except UnreadableError as error:
+        log.debug("%s", error)
         return {}

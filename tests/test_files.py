@@ -162,6 +162,19 @@ def test_what_is_no_json_is_not_taken_for_nothing(tmp_path, data):
         files.read_json(path)
 
 
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"day": 1}', '{"day": "1"}', "7"])
+def test_what_is_of_another_make_is_told_as_such_and_never_as_no_file(tmp_path, text):
+    path = tmp_path / "state.json"
+
+    def day(found):
+        return found["day"].title() + 1
+
+    assert files.read_as(path, day) is None
+    path.write_text(text)
+    with pytest.raises(files.UnreadableError, match=r"state\.json: .*; repair or remove it"):
+        files.read_as(path, day)
+
+
 def test_remove(tmp_path):
     path = tmp_path / "file"
     path.touch()
