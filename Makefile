@@ -19,7 +19,7 @@ PYTHON = $$(for python in python3 python3.14 python3.13 python3.12 python3.11 py
 	done)
 # What the tests use of the system: real ssh, real netcats, real drives, real cron.
 PARTS = openssh-client openssh-server netcat-openbsd netcat-traditional ncat cron \
-	e2fsprogs xfsprogs iproute2 iptables mount util-linux procps fuse3 tcc sudo python3-venv python3-pip
+	e2fsprogs xfsprogs iproute2 iptables mount util-linux procps fuse3 mergerfs tcc sudo python3-venv python3-pip
 
 help:
 	@echo 'make demo   a plotter and a NAS on this machine move real plots, before your eyes'

@@ -23,5 +23,9 @@ class DriveFault(NasError):
     """Raised when a drive failed to take or give back a plot's bytes."""
 
 
+class SameFile(NasError):
+    """Raised when a final file on a drive is the very file that a plotter offers."""
+
+
 class DriveGone(NasError):
     """Raised when a path is no longer the mounted, writable drive it was."""

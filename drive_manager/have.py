@@ -6,10 +6,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from drive_manager import guard, marks, memory
-from drive_manager.errors import DriveFault
+from drive_manager import guard, memory
+from drive_manager.errors import SameFile
+from drive_manager.published import Published
 from drive_manager.search import Final
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
@@ -36,89 +36,55 @@ def offer_again(voice: Voice, final: Final, settings: Settings, plotter: str) ->
     figures = (offer.size, offer.mtime_ns), (final.size, final.mtime_ns)
     why = memory.conflict(state, offer.name, *figures)
     if not why:
-        with _opened(final, offer.name, settings) as copy:
-            why = _compared(voice, copy)
-        if not why:
-            log.info("%s from %s was on %s already; read again", offer.name, plotter, final.mount)
-            return
-        memory.remember_conflict(state, offer.name, *figures, why)
+        try:
+            with _opened(final, offer.name, settings) as copy:
+                why = _compared(voice, copy)
+            if not why:
+                log.info("%s from %s was on %s already; read again", offer.name, plotter, final.mount)
+                return
+            memory.remember_conflict(state, offer.name, *figures, why)
+        except SameFile as error:
+            why = str(error)
+            memory.remember_conflict(state, offer.name, *figures, why, memory.A_DAY_S)
         log.warning("%s: %s", offer.name, why)
     raise Refusal("conflict", why)
 
 
-def _compared(voice: Voice, copy: Copy) -> str:
-    """What is wrong with the two files; "" once the plotter has deleted its own."""
-    offer, mount = voice.offer, copy.final.mount
-    have = Have(offer.transfer, copy.final.size, copy.read(voice), mount)
+def _compared(voice: Voice, copy: Published) -> str:
+    """What is wrong with the two files; "" once the plotter has deleted its own. Raises SameFile."""
+    have = Have(voice.offer.transfer, copy.facts[0], _read(voice, copy), copy.mount)
     voice.say(have)
     answer = voice.answer()
     if isinstance(answer, Aside):
-        voice.step("looking", mount)
-        if copy.was_renamed():
-            return (
-                f"{mount}/{offer.name} is the very file that was offered; "
-                "the plotter's [plots] folders must not be a drive of the NAS"
-            )
-        copy.prove()
-        voice.say(have)
+        copy.say_again(voice, have)
         answer = voice.answer()
     if isinstance(answer, Differs):
-        return f"{mount} has another plot of this name and size; {FIND_OUT}"
+        return f"{copy.mount} has another plot of this name and size; {FIND_OUT}"
     if not isinstance(answer, Done):
         raise Refusal("not_understood", f"{verb_of(answer)} is no answer to HAVE")
     return ""
 
 
-@dataclass(frozen=True)
-class Copy:
-    """The final file of this name, open, with its folder, from the first look to the last word."""
-
-    final: Final
-    name: str
-    settings: Settings
-    folder: int
-    fd: int
-
-    def read(self, voice: Voice) -> str:
-        """Its digest, read from the platter, with all that KEPT demands done again. Raises OSError, DriveGone."""
-        mount, size, kind = self.final.mount, self.final.size, voice.offer.digest
-        voice.step("reading again", mount, 0, size)
-        os.fsync(self.fd)
-        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        pieces = digest.of_file(
-            self.fd, size, kind, lambda done: voice.step("reading again", mount, done, size)
-        )
-        os.fsync(self.folder)
-        self.prove()
-        return digest.of_pieces(pieces, kind)
-
-    def prove(self) -> None:
-        """That what was read has its name still, on a drive that may be relied on. Raises DriveFault, DriveGone."""
-        facts = os.fstat(self.fd)
-        try:
-            named = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
-        except FileNotFoundError:
-            named = None
-        same = named is not None and os.path.samestat(facts, named)
-        if not same or (facts.st_size, facts.st_mtime_ns) != (self.final.size, self.final.mtime_ns):
-            raise DriveFault(f"{self.final.mount}/{self.name} changed while it was read")
-        guard.still_there(self.settings.drives, self.final.mount, self.folder)
-        offline = marks.read(self.settings.files.state_folder)
-        if (mark := marks.find(offline, self.final.mount, self.final.uuid)) is not None:
-            raise DriveFault(f"{self.final.mount} was set aside meanwhile: {mark.why}")
-
-    def was_renamed(self) -> bool:
-        """Whether it has another name by now, since the plotter gave that to its own file. Raises OSError."""
-        return not guard.exists(self.folder, self.name) and os.fstat(self.fd).st_nlink > 0
+def _read(voice: Voice, copy: Published) -> str:
+    """Its digest, read from the platter, with all that KEPT demands done again. Raises as Published.prove."""
+    mount, size, kind = copy.mount, copy.facts[0], voice.offer.digest
+    voice.step("reading again", mount, 0, size)
+    os.fsync(copy.fd)
+    os.posix_fadvise(copy.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    pieces = digest.of_file(copy.fd, size, kind, lambda done: voice.step("reading again", mount, done, size))
+    os.fsync(copy.folder)
+    copy.prove()
+    return digest.of_pieces(pieces, kind)
 
 
 @contextlib.contextmanager
-def _opened(final: Final, name: str, settings: Settings) -> Iterator[Copy]:
+def _opened(final: Final, name: str, settings: Settings) -> Iterator[Published]:
     folder = guard.open_drive(settings.drives, final.mount)
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            yield Copy(final, name, settings, folder, fd)
+            facts = (final.size, final.mtime_ns)
+            yield Published(settings, final.mount, final.uuid, name, facts, folder, fd)
         finally:
             os.close(fd)
     finally:

@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from drive_manager import guard, history, marks, memory, netcat, sockets
-from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy
+from drive_manager.errors import AddressError, DriveFault, DriveGone, PortsBusy, SameFile
 from drive_manager.follow import Follower
 from drive_manager.netcat import Listener
 from drive_manager.partial import AlreadyThere, BeingWritten, Partial
 from drive_manager.place import BUSY_RETRY_S, Place
+from drive_manager.published import Published
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core import digest
 from manager_core.errors import ManagerError
 from manager_core.lines import verb_of
-from manager_core.wire import Damaged, Holds, Kept, Message, Ready, Send, Sent
+from manager_core.wire import Aside, Damaged, Holds, Kept, Message, Ready, Send, Sent
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ NOT_THE_DRIVE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE
 
 
 class Landing:
-    """A plot in flight on one drive; `run` ends with KEPT said. Raises from it: Refusal, ManagerError."""
+    """A plot in flight on one drive; `run` ends with KEPT said again. Raises from it: Refusal, ManagerError."""
 
     def __init__(self, voice: Voice, where: Place, settings: Settings, plotter: str) -> None:
         self._voice, self._where, self._settings, self._plotter = voice, where, settings, plotter
@@ -46,7 +47,7 @@ class Landing:
         self._streamed = 0
 
     def run(self) -> int:
-        """HOLDS, and rounds of SEND and SENT, until KEPT; the bytes streamed.
+        """HOLDS, rounds of SEND and SENT until KEPT, and KEPT again; the bytes streamed.
 
         What fails on the drive destroys the plot in flight.
         """
@@ -59,6 +60,7 @@ class Landing:
                 message = self._round(message)
             if not isinstance(message, Kept):
                 raise Refusal("not_understood", f"{verb_of(message)} came out of turn")
+            self._confirm(message)
         except DriveGone as error:
             raise Refusal("failed", str(error), SOON_S) from error
         except BeingWritten as error:
@@ -177,6 +179,25 @@ class Landing:
                  f"{size:,}", mount, seconds, self._streamed / 1e6 / max(seconds, 1e-3),
                  ", rehearsal" if self._offer.rehearsal else "")  # fmt: skip
         return kept
+
+    def _confirm(self, kept: Kept) -> None:
+        """KEPT again, when the plotter has set its own file aside and asks. Raises as Published.say_again, Refusal."""
+        offer, facts = self._offer, os.fstat(self._partial.fd)
+        figures = (facts.st_size, facts.st_mtime_ns)
+        published = Published(
+            self._settings, self._where.mount, self._where.uuid, offer.name, figures,
+            self._where.folder, self._partial.fd, offer.rehearsal,
+        )  # fmt: skip
+        answer = self._voice.answer()
+        if not isinstance(answer, Aside):
+            raise Refusal("not_understood", f"{verb_of(answer)} is no answer to KEPT")
+        try:
+            published.say_again(self._voice, kept)
+        except SameFile as error:
+            if not offer.rehearsal:
+                state, offered = self._settings.files.state_folder, (offer.size, offer.mtime_ns)
+                memory.remember_conflict(state, offer.name, offered, figures, str(error), memory.A_DAY_S)
+            raise Refusal("conflict", str(error)) from error
 
     def _still_there(self) -> None:
         if not self._offer.rehearsal:

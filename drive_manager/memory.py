@@ -21,6 +21,7 @@ CONFLICTS = "conflicts.json"
 NO_SPACE = "no_space.json"
 HUNG = "hung.json"
 REST_S = 1800
+A_DAY_S = 86400.0
 SPACELESS = "ran out of space or inodes less than half an hour ago"
 TOOK_NOTHING = "took nothing of a plot for too long less than half an hour ago; look at dmesg"
 FAILURES = "failures.json"
@@ -62,10 +63,21 @@ def sizes_offered(state_folder: Path, now_s: float) -> tuple[int, ...]:
 
 
 def remember_conflict(
-    state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int], why: str
+    state_folder: Path,
+    name: str,
+    offered: tuple[int, int],
+    final: tuple[int, int],
+    why: str,
+    for_s: float | None = None,
 ) -> None:
-    """Note that the offered plot (size, mtime_ns) and the final file (likewise) of one name cannot both be right."""
-    entry = {"offered": list(offered), "final": list(final), "why": why, "at": int(time.time())}
+    """Note that the offered plot (size, mtime_ns) and the final file (likewise) of one name cannot both be right.
+
+    `for_s`: the figures alone do not tell whether that is mended by then, so that it is looked at again.
+    """
+    now = int(time.time())
+    entry: dict[str, Any] = {"offered": list(offered), "final": list(final), "why": why, "at": now}
+    if for_s is not None:
+        entry["until"] = float(now + for_s)
     _change(state_folder / CONFLICTS, lambda conflicts: _note_conflict(conflicts, name, entry))
 
 
@@ -85,6 +97,9 @@ def conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tup
         list(offered),
         list(final),
     ]:
+        return ""
+    until = known.get("until", float("inf"))
+    if not isinstance(until, float) or time.time() >= until:
         return ""
     return str(known.get("why", ""))
 

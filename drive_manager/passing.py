@@ -15,7 +15,7 @@ from drive_manager.settings import Settings
 from drive_manager.voice import Step
 from manager_core.lines import decode, encode
 from manager_core.talk import Talk, TalkSilent
-from manager_core.wire import Done, Have, Kept, Message, Offer, Refused, Working, plain
+from manager_core.wire import Aside, Done, Have, Kept, Message, Offer, Refused, Working, plain
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Passing:
         self.end = End()  # so far; it counts also when the talk breaks off
         # Once all is said, what comes belongs to the next plot: it waits until the child has tidied up.
         self._all_said = False
+        self._aside = False  # whether the plotter has set its file aside, and asks once more
 
     def watch(self, work: Callable[[Link], None]) -> None:
         """Run the child to its `end`. Raises TalkOver, TalkSilent when the plotter is gone; the child is ended then."""
@@ -84,7 +85,7 @@ class Passing:
         assert isinstance(value, dict)
         if "say" in value:
             message = decode(value["say"].encode())
-            self._all_said |= isinstance(message, Kept | Refused)
+            self._all_said |= isinstance(message, Refused) or (isinstance(message, Kept) and self._aside)
             self._note(said=message, safe=message if isinstance(message, Kept) else self.end.safe)
             self._talk.say(message)
             self._moved = self._told = time.monotonic()
@@ -111,6 +112,7 @@ class Passing:
         if message.transfer != self._offer.transfer:
             self._talk.say(Refused(message.transfer, "busy", "one plot at a time in a talk", BUSY_RETRY_S))
             return
+        self._aside |= isinstance(message, Aside)
         if isinstance(message, Done):
             self._all_said = True
             self._note(safe=self.end.said if isinstance(self.end.said, Have) else self.end.safe)

@@ -81,8 +81,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def rename_new(folder_fd: int, old: str, new: str) -> None:
-    """Rename within an open folder, never onto an existing name: renameat2(2), or link and unlink where it is missing.
+def rename_noreplace(folder_fd: int, old: str, new: str) -> bool:
+    """Rename within an open folder, never onto an existing name, by renameat2(2); False where that is missing.
 
     :raises FileExistsError: when the name is taken; both are as they were
     :raises OSError: when it cannot be done
@@ -91,10 +91,21 @@ def rename_new(folder_fd: int, old: str, new: str) -> None:
 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(folder_fd, os.fsencode(old), folder_fd, os.fsencode(new), RENAME_NOREPLACE) == 0:
-        return
+        return True
     code = ctypes.get_errno()
-    if code not in NOT_SUPPORTED:
-        raise OSError(code, os.strerror(code), new)
+    if code in NOT_SUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), new)
+
+
+def rename_new(folder_fd: int, old: str, new: str) -> None:
+    """As `rename_noreplace`, by link and unlink where that is missing.
+
+    :raises FileExistsError: when the name is taken; both are as they were
+    :raises OSError: when it cannot be done
+    """
+    if rename_noreplace(folder_fd, old, new):
+        return
     os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
     os.unlink(old, dir_fd=folder_fd)
 

@@ -86,9 +86,9 @@ class Done(Message):
 
 @dataclass(frozen=True)
 class Aside(Message):
-    """Plotter: HAVE is the plot that was offered, and my file has another name now: is yours there still?
+    """Plotter: KEPT or HAVE is the plot that was offered, and my file has another name now: is yours there still?
 
-    The NAS answers HAVE again, or REFUSED: where a plot folder is a drive of the NAS, both are one file.
+    The NAS says the same again, or REFUSED: where a plot folder is a drive of the NAS, both are one file.
     """
 
 

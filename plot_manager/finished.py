@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manager_core import files, plots
-from manager_core.plots import Facts, State, Verdict
+from manager_core.plots import LEAVING, Facts, State, Verdict
 from manager_core.steady import Moment
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,12 @@ def _verdict(path: Path, suffixes: Sequence[str], examine: Callable[[Path], Verd
     if plots.is_final_name(path.name, suffixes):
         found = examine(path)
         return None if found.state is State.UNREADABLE and not os.path.lexists(path) else found
+    if path.name.endswith(LEAVING) and plots.is_final_name(path.name.removesuffix(LEAVING), suffixes):
+        reason = (
+            f"{path} was set aside whole by a run; if none is under way, it cannot have its name again: "
+            "is there another file of that name? Find out which is right"
+        )
+        return Verdict(path, State.UNREADABLE, "", reason)
     if plots.looks_like_plot(path.name, suffixes):
         return Verdict(path, State.INCOMPLETE, "", plots.why_not_final(path.name, suffixes))
     return None

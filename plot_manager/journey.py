@@ -93,20 +93,28 @@ class Journey:
         if (have.size, have.digest) != (source.size, digest.of_pieces(pieces, source.digest)):
             self._say(Differs(self.transfer))
             return self._refused(self._hear())
-        answer: Message = have
+        end = self._leave(plot, have, End.WAS_THERE)
+        if end.refused is None:
+            with contextlib.suppress(
+                ManagerError
+            ):  # the plot is safe there, and deleted here: the talk may end
+                self._say(Done(self.transfer))
+        return end
+
+    def _leave(self, plot: Original, said: Have | Kept, end: End) -> Outcome:
+        """Delete the local copy, which is aside meanwhile, once the NAS has said the same again.
+
+        The plot folder may be a drive of the NAS, or lead to one from afar: then both copies are one.
+        """
+        answer: Message = said
 
         def is_there_still() -> bool:
             nonlocal answer
             self._say(Aside(self.transfer))
             answer = self._hear()
-            return answer == have
+            return answer == said
 
-        # The plot folder may be a drive of the NAS, or lead to one from afar: then both are one file.
-        if not plot.leave(is_there_still):
-            return self._refused(answer)
-        with contextlib.suppress(ManagerError):  # the plot is safe there, and deleted here: the talk may end
-            self._say(Done(self.transfer))
-        return Outcome(End.WAS_THERE, have.drive)
+        return Outcome(end, said.drive) if plot.leave(is_there_still) else self._refused(answer)
 
     def _deliver(self, plot: Original, holds: Holds) -> Outcome:
         """Send what the NAS does not hold, again from the first damaged piece where needed."""
@@ -186,8 +194,7 @@ class Journey:
         # Were the offer altered on its way, the NAS would keep these bytes elsewhere, or remove them after a rehearsal.
         if (kept.name, kept.rehearsal) != (self.verdict.path.name, self.rehearsal):
             raise NasUnreachable(f"KEPT is the answer to another offer ({kept.name})")
-        plot.leave()
-        return Outcome(End.MOVED, kept.drive)
+        return self._leave(plot, kept, End.MOVED)
 
     def _refused(self, answer: Message) -> Outcome:
         if not isinstance(answer, Refused):

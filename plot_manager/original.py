@@ -8,6 +8,7 @@ killed in between leaves NAME.leaving, to which `bring_back` gives its name agai
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manager_core import writers
-from manager_core.files import rename_new
-from manager_core.plots import Facts, Verdict, is_final_name
+from manager_core.files import rename_new, rename_noreplace
+from manager_core.plots import LEAVING, Facts, Verdict, is_final_name
 from plot_manager.errors import SourceChanged
 
 log = logging.getLogger(__name__)
 
-LEAVING = ".leaving"
 CHANGED = "the plot changed while it was being sent; it is looked at again in the next run"
 
 
@@ -48,7 +48,7 @@ class Original:
         if named != self.facts:
             raise SourceChanged(CHANGED)
 
-    def leave(self, goes: Callable[[], bool] = lambda: True) -> bool:
+    def leave(self, goes: Callable[[], bool]) -> bool:
         """Delete it, unless `goes`, asked while it is aside, says no; whether it did. If not, it has its name again.
 
         Raises SourceChanged (it stays), OSError, what `goes` raises.
@@ -58,14 +58,14 @@ class Original:
         self.unchanged()
         aside = self.path.name + LEAVING
         with _folder(self.path.parent) as folder:
-            rename_new(folder, self.path.name, aside)
+            _set_aside(folder, self.path.name, aside)
             try:
-                now = Facts.of(os.fstat(self.fd))  # renaming may have changed its ctime, and nothing else
-                named = Facts.of(os.stat(aside, dir_fd=folder, follow_symlinks=False))
-                if now != named or now != replace(self.facts, ctime_ns=now.ctime_ns):
+                # Renaming may have changed its ctime, and nothing else.
+                now = self._named(aside, folder)
+                if now != replace(self.facts, ctime_ns=now.ctime_ns):
                     raise SourceChanged(CHANGED)
                 if goes():
-                    if Facts.of(os.fstat(self.fd)) != now:
+                    if self._named(aside, folder) != now:
                         raise SourceChanged(CHANGED)
                     os.unlink(aside, dir_fd=folder)
             finally:
@@ -74,6 +74,13 @@ class Original:
                 # After a power cut it may be there again: it gets its name back and is offered again, that is all.
                 os.fsync(folder)
         return gone
+
+    def _named(self, name: str, folder: int) -> Facts:
+        """The open file as it is now. Raises SourceChanged unless that name leads to it."""
+        now = Facts.of(os.fstat(self.fd))
+        if Facts.of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != now:
+            raise SourceChanged(CHANGED)
+        return now
 
 
 @contextlib.contextmanager
@@ -105,6 +112,20 @@ def bring_back(folders: Iterable[Path], suffixes: Sequence[str]) -> None:
                         _back(fd, path)
                 except OSError as error:
                     log.warning("%s%s cannot have its name again: %s", path, LEAVING, error.strerror or error)
+
+
+def _set_aside(folder: int, name: str, aside: str) -> None:
+    """Raises FileExistsError, OSError.
+
+    A plain rename where there is no better one: the second name is ours, under the run's lock. A link and an unlink
+    would do too, but for file systems (mergerfs) that then show facts of the one file by the other's old ones.
+    """
+    if rename_noreplace(folder, name, aside):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(aside, dir_fd=folder, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), aside)
+    os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _back(folder: int, path: Path) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manager_core import writers
+from manager_core.plots import LEAVING
 
 # linux/fs.h: FS_IOC_GETFLAGS and two of its flags; with either nothing can be removed (chattr(1)).
 _GET_FLAGS = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
@@ -39,6 +40,8 @@ def undeletable(path: Path) -> Kept | None:
     if not os.access(folder, os.W_OK | os.X_OK):
         why = f"this user may not delete in {folder}: give the folder to it, or see whether it is read-only"
         return Kept(folder, why)
+    if os.path.lexists(aside := f"{path}{LEAVING}"):
+        return Kept(path, f"{aside} is there too, which a run had set aside: find out which is right")
     facts = folder.stat()
     owners = (0, facts.st_uid, path.lstat().st_uid)
     if facts.st_mode & stat.S_ISVTX and os.geteuid() not in owners:

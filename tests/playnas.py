@@ -23,7 +23,7 @@ def keep(during=None):
     say("HOLDS", pieces=[], drive="d")
     hear()
     take(during)
-    say("KEPT", size=size, digest=hear()["digest"], drive="d")
+    kept(size=size, digest=hear()["digest"], drive="d")
 def note():
     with Path(NOTES).open("a") as notes:
         print(heard["name"], file=notes)

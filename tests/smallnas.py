@@ -21,7 +21,7 @@ from drive_manager import minute
 from drive_manager import settings as nas_settings
 from manager_core import digest
 from manager_core.talk import Talk
-from manager_core.wire import Hello, Message, Offer, Ready, Send, Sent
+from manager_core.wire import Aside, Hello, Kept, Message, Offer, Ready, Send, Sent
 from plot_manager import settings as plotter_settings
 from plot_manager.settings import Nas
 
@@ -108,6 +108,12 @@ class Caller:
         self.say(message)
         return self.hear(kind)
 
+    def kept(self, message: Sent) -> Kept:
+        """KEPT, and the same again while the plotter's own file is aside."""
+        kept = self.ask(message, Kept)
+        assert self.ask(Aside(message.transfer), Kept) == kept
+        return kept
+
     def stream(self, data: bytes, offer: Offer, offset: int = 0) -> None:
         """SEND from `offset`, and stream to READY's port."""
         ready = self.ask(Send(offer.transfer, offset, ""), Ready)
@@ -179,6 +185,10 @@ def say(verb, **fields):
     if verb == "KEPT":
         fields = {"name": heard["name"], "rehearsal": heard["rehearsal"], **fields}
     print(json.dumps({"verb": verb, "transfer": heard.get("transfer", ""), **fields}), flush=True)
+def kept(**fields):
+    say("KEPT", **fields)
+    hear()
+    say("KEPT", **fields)
 def take(during=None):
     """READY, then the bytes; `during` is called after the first of them."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rig.waits import wait_for
 from smallnas import PIECE, Caller, SmallNas, offer, pieces_of, sent, sidecar_header
 
+from drive_manager import marks, memory
 from drive_manager.place import drive_lock
 from manager_core import digest
 from manager_core.locks import Lock
 from manager_core.wire import (
+    Aside,
     Check,
     Checked,
     Damaged,
     Differs,
     Done,
+    Have,
     Holds,
     Kept,
     Message,
@@ -45,7 +50,7 @@ def deliver(caller: Caller, offered: Offer = OFFER, data: bytes = DATA) -> Kept:
     """All of it, from an offer on."""
     assert caller.ask(offered, Holds).pieces == ()
     caller.stream(data, offered)
-    return caller.ask(sent(data, offered), Kept)
+    return caller.kept(sent(data, offered))
 
 
 def test_from_offer_to_kept(nas: SmallNas) -> None:
@@ -56,7 +61,7 @@ def test_from_offer_to_kept(nas: SmallNas) -> None:
         assert f"drive: {holds.drive}\n" in sign.read_text()
         caller.stream(DATA, OFFER)
         assert nas.names() == [f"{NAME}.pieces.tmp", f"{NAME}.tmp"], "in flight it ends in .tmp"
-        kept = caller.ask(sent(DATA, OFFER), Kept)
+        kept = caller.kept(sent(DATA, OFFER))
         assert (kept.size, kept.digest, kept.drive) == (len(DATA), WHOLE, str(nas.drives[0]))
         caller.ask(Check("c"), Checked)
         assert not sign.exists()
@@ -69,6 +74,61 @@ def test_blake3_and_several_plots_in_one_talk(nas: SmallNas) -> None:
         for number in range(3):
             deliver(caller, Offer(f"t{number}", f"p{number}.plot2", len(DATA), 1, "blake3"))
     assert nas.names() == [f"p{number}.plot2" for number in range(3)]
+
+
+def arrived(caller: Caller) -> Kept:
+    """KEPT, for the first time."""
+    caller.ask(OFFER, Holds)
+    caller.stream(DATA, OFFER)
+    return caller.ask(sent(DATA, OFFER), Kept)
+
+
+def test_a_plot_that_arrives_in_its_own_folder_is_told_and_stays(nas: SmallNas) -> None:
+    """A plot folder that is a pool, in which a drive of the NAS is too: what renames one copy renames both."""
+    path = nas.drives[0] / NAME
+    with Caller(nas.script) as caller:
+        arrived(caller)
+        path.rename(path.with_name("aside"))
+        first = caller.ask(Aside("t"), Refused)
+        path.with_name("aside").rename(path)
+        assert first.code == "conflict"
+        assert f"{path} is the very file that was offered" in first.why
+        assert "must not be, or lead to, a drive of the NAS" in first.why
+        assert caller.ask(OFFER, Refused) == first, "without reading it again"
+        known = json.loads((nas.state / memory.CONFLICTS).read_text())
+        known[NAME]["until"] -= memory.A_DAY_S
+        (nas.state / memory.CONFLICTS).write_text(json.dumps(known))
+        assert caller.ask(OFFER, Have).digest == WHOLE, "after a day it is looked at again"
+    assert path.read_bytes() == DATA
+
+
+GONE: dict[str, Callable[[SmallNas, Path], object]] = {
+    "deleted": lambda _, path: path.unlink(),
+    "written to": lambda _, path: path.write_bytes(DATA[::-1]),
+    "shortened": lambda _, path: os.truncate(path, 5),
+    "replaced": lambda _, path: (path.unlink(), path.write_bytes(DATA)),
+    "on another drive": lambda _, path: (path.parent.rename(path.parents[2] / "away"), path.parent.mkdir()),
+    "set aside": lambda nas, path: marks.set_aside(
+        nas.state, str(path.parent), "", "a write failed", "2021-03-19", failed=True
+    ),
+}
+
+
+@pytest.mark.parametrize("happens", GONE.values(), ids=GONE)
+def test_kept_is_said_again_only_of_what_is_there_still(
+    nas: SmallNas, happens: Callable[[SmallNas, Path], object]
+) -> None:
+    with Caller(nas.script) as caller:
+        arrived(caller)
+        happens(nas, nas.drives[0] / NAME)
+        assert caller.ask(Aside("t"), Refused).code == "failed"
+
+
+def test_an_answer_to_kept_that_is_none(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        arrived(caller)
+        assert caller.ask(Done("t"), Refused).code == "not_understood"
+    assert nas.names() == [NAME]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +149,7 @@ def test_what_is_damaged_is_sent_again(nas: SmallNas, stream: bytes, message: Me
         assert caller.ask(message, Damaged).piece == 0
         assert NAME not in nas.names()
         caller.stream(DATA, OFFER)
-        caller.ask(sent(DATA, OFFER), Kept)
+        caller.kept(sent(DATA, OFFER))
     assert (nas.drives[0] / NAME).read_bytes() == DATA
 
 
@@ -101,7 +161,7 @@ def test_not_one_byte_past_the_offered_size(nas: SmallNas) -> None:
         with link, pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
             link.sendall(DATA * 100)
         assert (nas.drives[0] / f"{NAME}.tmp").stat().st_size == len(DATA)
-        caller.ask(sent(DATA, OFFER), Kept)
+        caller.kept(sent(DATA, OFFER))
     assert (nas.drives[0] / NAME).read_bytes() == DATA
 
 
@@ -145,7 +205,7 @@ def test_a_stream_may_be_begun_anew(nas: SmallNas) -> None:
         with socket.create_connection((first.address, first.port), 5) as link:
             link.sendall(b"x" * 1000)
             caller.stream(DATA, OFFER)
-        caller.ask(sent(DATA, OFFER), Kept)
+        caller.kept(sent(DATA, OFFER))
     assert (nas.drives[0] / NAME).read_bytes() == DATA
 
 
@@ -168,7 +228,7 @@ def test_resume_after_kill_9(nas: SmallNas) -> None:
     with Caller(nas.script) as again:
         assert again.ask(offered, Holds).pieces == pieces_of(data)[:1]
         again.stream(data, offered, PIECE)
-        again.ask(sent(data, offered, PIECE), Kept)
+        again.kept(sent(data, offered, PIECE))
     assert (nas.drives[0] / offered.name).read_bytes() == data
     assert nas.names() == [offered.name]
 
@@ -209,7 +269,7 @@ def test_two_installations_share_a_drive_and_no_plot(nas: SmallNas, tmp_path: Pa
         refused = second.ask(OFFER, Refused)
         assert refused.code == "being_received"
         assert "does another drive_manager use this drive?" in refused.why
-        assert isinstance(first.ask(sent(DATA, OFFER), Kept), Kept)
+        assert isinstance(first.kept(sent(DATA, OFFER)), Kept)
     assert (nas.drives[0] / NAME).read_bytes() == DATA
     assert nas.names() == [NAME]
 

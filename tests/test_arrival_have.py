@@ -16,7 +16,7 @@ from drive_manager import marks
 from drive_manager.state import plot_lock
 from manager_core import digest
 from manager_core.locks import Lock
-from manager_core.wire import Aside, Check, Checked, Differs, Done, Have, Holds, Kept, Offer, Refused
+from manager_core.wire import Aside, Check, Checked, Differs, Done, Have, Holds, Offer, Refused
 
 DATA = os.urandom(1_000_000)
 OFFER = offer(DATA)
@@ -103,12 +103,12 @@ MEANWHILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (path.parent.rename(path.parents[2] / "away"), path.parent.mkdir()),
         "is not the drive any more",
     ),
-    "it shrinks": (lambda path: os.truncate(path, 5), "changed while it was read"),
-    "it is deleted": (lambda path: path.unlink(), "changed while it was read"),
-    "it is touched": (lambda path: os.utime(path, ns=(5, 5)), "changed while it was read"),
+    "it shrinks": (lambda path: os.truncate(path, 5), "changed meanwhile"),
+    "it is deleted": (lambda path: path.unlink(), "changed meanwhile"),
+    "it is touched": (lambda path: os.utime(path, ns=(5, 5)), "changed meanwhile"),
     "another file has its name": (
         lambda path: (path.rename(path.with_name("b")), path.write_bytes(DATA)),
-        "changed while it was read",
+        "changed meanwhile",
     ),
 }
 
@@ -221,10 +221,10 @@ def test_a_rehearsal_beside_production_leaves_nothing(nas: SmallNas) -> None:
             f"{NAME}.tmp",
         ]
         assert second.ask(rehearsal(), Refused).code == "being_received"
-        test.ask(sent(DATA, rehearsal()), Kept)
+        test.kept(sent(DATA, rehearsal()))
         test.ask(Check("c"), Checked)
         assert not (nas.drives[0] / "plot_manager_test").exists()
-        caller.ask(sent(DATA, other), Kept)
+        caller.kept(sent(DATA, other))
     assert nas.names() == ["b.plot", NAME]
     assert not list(nas.settings.files.remote_transfer_is_active.iterdir())
 
@@ -252,7 +252,7 @@ def test_what_a_killed_rehearsal_left_is_removed_by_the_next(nas: SmallNas) -> N
     with Caller(nas.script) as caller:
         assert caller.ask(rehearsal(), Holds).pieces == ()
         caller.stream(DATA, rehearsal())
-        caller.ask(sent(DATA, rehearsal()), Kept)
+        caller.kept(sent(DATA, rehearsal()))
         caller.ask(Check("c"), Checked)
     assert nas.names() == [NAME]
 
@@ -268,7 +268,7 @@ def test_a_rehearsal_removes_nothing_that_is_not_its_own(nas: SmallNas, name: st
         else:
             caller.ask(rehearsal(), Holds)
             caller.stream(DATA, rehearsal())
-            caller.ask(sent(DATA, rehearsal()), Kept)
+            caller.kept(sent(DATA, rehearsal()))
         caller.ask(Check("c"), Checked)
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, b"mine")]
 

@@ -62,6 +62,7 @@ def test_nothing_that_is_wrong_holds_up_the_rest(folder: Path, memory: Path, tmp
     (folder / "x.plot.2.tmp").write_bytes(b"x")
     (folder / ".y.plot.AbC123").write_bytes(b"y")
     (folder / "a b.plot").write_bytes(b"z")
+    (folder / f"{good.name}.leaving").write_bytes(b"a whole one")
     (folder / "notes.txt").write_text("no plot")
     (folder / "below").mkdir()
     realplots.copies("pos2-single", 1, folder / "below")
@@ -81,6 +82,10 @@ def test_nothing_that_is_wrong_holds_up_the_rest(folder: Path, memory: Path, tmp
         ".y.plot.AbC123": (State.INCOMPLETE, "in the making"),
         "a b.plot": (State.INCOMPLETE, "not safe"),
         "plot-k32-c7-x.plot": (State.CANNOT_CHECK, "unchanged for 240 s, so far 0 s"),
+        f"{good.name}.leaving": (
+            State.UNREADABLE,
+            "was set aside whole by a run; if none is under way",
+        ),
         "nowhere": (State.UNREADABLE, "cannot be read: No such file or directory; check [plots] folders"),
     }
     assert reasons.keys() == wanted.keys()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import realplots
+from rig.pool import pooled
 from smallnas import SmallNas, lying_nas, pieces_of, plotter
 
 from manager_core import digest
@@ -148,9 +149,46 @@ def test_a_plot_folder_that_is_a_drive_of_the_nas_loses_nothing(plot: Path, tmp_
         assert plot.read_bytes() == data
 
 
+CACHED = ("", "cache.attr=0,cache.entry=0,cache.negative_entry=0")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("options", CACHED, ids=["as it comes", "uncached"])
+def test_a_plot_in_a_pool_is_moved(tmp_path: Path, options: str) -> None:
+    """mergerfs knows no renaming that never overwrites, and shows the facts of a file for a second longer."""
+    nas, branches = SmallNas(tmp_path / "nas"), [tmp_path / "a", tmp_path / "b"]
+    for branch in branches:
+        branch.mkdir()
+    data = realplots.fabricate_v1(branches[1] / "plot-k32-a.plot", SIZE).read_bytes()
+    with pooled(tmp_path / "plots", branches, options) as folder:
+        assert travel(folder / "plot-k32-a.plot", nas.target()).end is End.MOVED
+        assert list(folder.iterdir()) == []
+    assert (nas.drives[0] / "plot-k32-a.plot").read_bytes() == data
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("options", CACHED, ids=["as it comes", "uncached"])
+def test_a_plot_in_a_pool_with_a_drive_of_the_nas_stays(tmp_path: Path, options: str) -> None:
+    """What would delete the plot in the pool would delete what has just arrived on the drive, too."""
+    nas, own = SmallNas(tmp_path / "nas"), tmp_path / "own"
+    own.mkdir()
+    data = realplots.fabricate_v1(own / "plot-k32-a.plot", SIZE).read_bytes()
+    with pooled(tmp_path / "plots", [own, nas.drives[0]], options) as folder:
+        plot = folder / "plot-k32-a.plot"
+        for _ in range(2):
+            outcome = travel(plot, nas.target())
+            assert outcome.refused is not None
+            assert outcome.refused.code == "conflict"
+            assert "must not be, or lead to, a drive of the NAS" in outcome.refused.why
+            assert plot.read_bytes() == data
+    assert [path.read_bytes() for path in (own / plot.name, nas.drives[0] / plot.name)] == [data, data]
+
+
 THEN = {
-    "another digest": 'say("HAVE", size=heard_size, digest=OTHER, drive="d"); hear()',
-    "another size": 'say("HAVE", size=heard_size - 1, digest=RIGHT, drive="d"); hear()',
+    "another digest": 'say(SAID, size=heard_size, digest=OTHER, drive="d"); hear()',
+    "another size": 'say(SAID, size=heard_size - 1, digest=RIGHT, drive="d"); hear()',
+    "another drive": 'say(SAID, size=heard_size, digest=RIGHT, drive="e"); hear()',
+    "the other answer": 'say("KEPT" if SAID == "HAVE" else "HAVE", size=heard_size, digest=RIGHT, drive="d"); hear()',
     "refused": 'say("REFUSED", code="failed", why="so"); hear()',
     "the end": "",
     "silence": "sys.stdin.read()",
@@ -158,13 +196,16 @@ THEN = {
 }
 
 
+@pytest.mark.parametrize("said", ["HAVE", "KEPT"])
 @pytest.mark.parametrize("then", THEN.values(), ids=THEN)
-def test_a_plot_that_was_set_aside_comes_back(plot: Path, tmp_path: Path, then: str) -> None:
+def test_a_plot_that_was_set_aside_comes_back(plot: Path, tmp_path: Path, then: str, said: str) -> None:
     right, data = digest.of_pieces(pieces_of(plot.read_bytes()), "xxh3-128"), plot.read_bytes()
-    have = 'heard_size = heard["size"]; say("HAVE", size=heard_size, digest=RIGHT, drive="d"); '
+    have = 'heard_size = heard["size"]; say("HAVE", size=heard_size, digest=RIGHT, drive="d")'
+    before = have if said == "HAVE" else f"{BEGIN}take(); hear(); {RIGHT}"
     look = "assert [path.name for path in PLOTS.iterdir()] == ['plot-k32-a.plot.leaving']; "
-    play = f"{have}assert hear()['verb'] == 'ASIDE'; PLOTS = pathlib.Path(PLOTS); {look}{then}"
-    nas = lying_nas(tmp_path / "nas.py", play, RIGHT=right, OTHER="0" * 32, PLOTS=str(plot.parent))
+    play = f"{before}; assert hear()['verb'] == 'ASIDE'; PLOTS = pathlib.Path(PLOTS); {look}{then}"
+    names = {"RIGHT": right, "OTHER": "0" * 32, "PLOTS": str(plot.parent), "SAID": said}
+    nas = lying_nas(tmp_path / "nas.py", play, **names)
     with contextlib.suppress(ManagerError):
         assert travel(plot, nas, idle_timeout_s=1).refused is not None
     assert [path.name for path in plot.parent.iterdir()] == [plot.name]
@@ -181,7 +222,7 @@ def test_a_talk_that_ends_at_done_is_no_failure(plot: Path, tmp_path: Path) -> N
 
 def test_the_same_nas_without_the_lie_is_believed(plot: Path, tmp_path: Path) -> None:
     right = digest.of_pieces(pieces_of(plot.read_bytes()), "xxh3-128")
-    nas = lying_nas(tmp_path / "honest.py", BEGIN + f"take(); hear(); {RIGHT}", RIGHT=right)
+    nas = lying_nas(tmp_path / "honest.py", BEGIN + f"take(); hear(); {RIGHT}; hear(); {RIGHT}", RIGHT=right)
     assert travel(plot, nas).end is End.MOVED
     assert not plot.exists()
 

@@ -68,6 +68,21 @@ def test_what_is_written_to_it_meanwhile_keeps_it(plot: Path, tmp_path: Path) ->
     assert names(tmp_path) == {NAME: b"a plot, and more"}
 
 
+def test_another_file_in_its_place_stays(plot: Path, tmp_path: Path) -> None:
+    """Its own ctime would tell too, but not on each file system."""
+    other = tmp_path / "other"
+
+    def goes() -> bool:
+        other.write_bytes(b"b plot")
+        (tmp_path / ASIDE).rename(tmp_path / "elsewhere")
+        other.rename(tmp_path / ASIDE)
+        return True
+
+    with opened(verdict(plot)) as original, pytest.raises(SourceChanged):
+        original.leave(goes)
+    assert names(tmp_path) == {NAME: b"b plot", "elsewhere": b"a plot"}
+
+
 def test_another_file_that_has_its_name_by_then_stays(
     plot: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,5 +117,5 @@ def test_two_names_of_one_file_become_one(plot: Path, tmp_path: Path) -> None:
 def test_what_was_aside_already_is_not_overwritten(plot: Path, tmp_path: Path) -> None:
     (tmp_path / ASIDE).write_bytes(b"of an earlier run")
     with opened(verdict(plot)) as original, pytest.raises(FileExistsError):
-        original.leave()
+        original.leave(lambda: True)
     assert names(tmp_path) == {NAME: b"a plot", ASIDE: b"of an earlier run"}

@@ -184,7 +184,7 @@ def test_what_arrives_is_in_the_ledger(nas: Nas) -> None:
             if answer is Kept:
                 caller.ask(OFFER, Holds)
                 caller.stream(DATA, OFFER)
-                assert caller.ask(sent(DATA, OFFER), Kept)
+                assert caller.kept(sent(DATA, OFFER))
             else:
                 have = caller.ask(OFFER, Have)
                 assert have.digest == digest.of_pieces(pieces_of(DATA), "xxh3-128")
@@ -247,7 +247,7 @@ def test_transfers_that_keep_failing_are_told_and_that_it_is_over(nas: Nas, mail
     with Caller(nas.script) as caller:
         caller.ask(OFFER, Holds)
         caller.stream(DATA, OFFER)
-        caller.ask(sent(DATA, OFFER), Kept)
+        caller.kept(sent(DATA, OFFER))
     nas.ticks(2)
     assert len(mail.mails) == 2, subjects(mail)
 

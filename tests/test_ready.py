@@ -48,6 +48,15 @@ def as_nobody(plot: Path) -> str:
     return done.stdout.strip()
 
 
+def test_a_plot_of_whose_name_another_one_is_aside(plot: Path) -> None:
+    """It could not be set aside itself: it would be sent, or compared, in each run for nothing."""
+    plot.with_name("a.plot.leaving").write_bytes(b"y")
+    kept = ready.undeletable(plot)
+    assert kept is not None
+    assert kept.what == plot
+    assert f"{plot}.leaving is there too" in kept.why
+
+
 def test_a_plot_that_may_go(plot: Path) -> None:
     assert ready.undeletable(plot) is None
     assert not ready.has_writer(plot)

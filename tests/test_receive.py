@@ -148,7 +148,7 @@ def test_a_receiver_that_is_out_of_date_is_called_again(
         assert caller.ask(OFFER, Holds).drive == str(nas.drives[0])
         caller.stream(DATA, OFFER)
         change(nas)
-        assert caller.ask(sent(DATA, OFFER), Kept).drive == str(nas.drives[0]), "the plot in flight goes on"
+        assert caller.kept(sent(DATA, OFFER)).drive == str(nas.drives[0]), "the plot in flight goes on"
         assert caller.ask(offer(DATA, "b.plot", "u"), Refused).code == "call_again"
     assert nas.names() == [NAME]
 
@@ -178,7 +178,7 @@ def test_one_plot_at_a_time_and_its_talk_is_not_disturbed(nas: SmallNas) -> None
         busy = second.ask(offer(DATA, "b.plot"), Refused)
         assert (busy.code, busy.retry_after_s) == ("busy", 15)
         caller.stream(DATA, OFFER)
-        caller.ask(sent(DATA, OFFER), Kept)
+        caller.kept(sent(DATA, OFFER))
         caller.ask(Check("c"), Checked)  # answered once the drive is free again
         second.ask(offer(DATA, "b.plot"), Holds)
     assert (nas.drives[0] / NAME).read_bytes() == DATA

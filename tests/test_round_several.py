@@ -176,7 +176,7 @@ say("HOLDS", pieces=[], drive="d")
 while hear() and heard["address"] != "127.0.0.2":
     say("READY", address="127.0.0.1", port=closed())
 take()
-say("KEPT", size=size, digest=hear()["digest"], drive="d")
+kept(size=size, digest=hear()["digest"], drive="d")
 """
 
 
@@ -188,7 +188,7 @@ if heard["address"] != "127.0.0.2":
     refuse("address", "not mine")
 else:
     take()
-    say("KEPT", size=size, digest=hear()["digest"], drive="d")
+    kept(size=size, digest=hear()["digest"], drive="d")
 """
 
 

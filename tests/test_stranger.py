@@ -12,7 +12,7 @@ from smallnas import Caller, SmallNas, offer, pieces_of, sent
 from xxhash import xxh3_128
 
 from manager_core import digest
-from manager_core.wire import Damaged, Holds, Kept, Offer, Ready, Refused, Send, Sent
+from manager_core.wire import Damaged, Holds, Offer, Ready, Refused, Send, Sent
 
 DATA = os.urandom(300_000)
 PLAIN = offer(DATA, "x.plot")
@@ -55,7 +55,7 @@ def test_forged_bytes_are_damage_and_the_plot_is_sent_again(tmp_path: Path, kind
         assert caller.ask(sent(DATA, asked), Damaged).piece == 0
         assert nas.names() == ["x.plot.pieces.tmp", "x.plot.tmp"], "nothing has a final name"
         caller.stream(DATA, asked)
-        kept = caller.ask(sent(DATA, asked), Kept)
+        kept = caller.kept(sent(DATA, asked))
     maker = MAKERS[kind]
     assert kept.digest == maker(maker(DATA).digest()).hexdigest(), (
         "the digest that was asked for, over all pieces"
@@ -69,7 +69,7 @@ def test_what_is_too_much_is_not_written(tmp_path: Path) -> None:
     with Caller(nas.script) as caller:
         caller.ask(asked, Holds)
         give(caller.ask(Send("t", 0, ""), Ready), forged("too much"))
-        caller.ask(sent(DATA, asked), Kept)
+        caller.kept(sent(DATA, asked))
     assert (nas.drives[0] / "x.plot").read_bytes() == DATA
 
 

@@ -24,7 +24,7 @@ BRISK = {"idle_timeout_s": "3", "connect_timeout_s": "3"}
 BRISK_NAS = {"receive": {"idle_timeout_s": "3", "drive_timeout_s": "10"}}
 
 
-# A plot's way once both sides have said HELLO, message by message.
+# A plot's way once both sides have said HELLO, message by message; then KEPT once more.
 MESSAGES = (
     (TO_NAS, "OFFER"),
     (TO_PLOTTER, "HOLDS"),
@@ -32,6 +32,7 @@ MESSAGES = (
     (TO_PLOTTER, "READY"),
     (TO_NAS, "SENT"),
     (TO_PLOTTER, "KEPT"),
+    (TO_NAS, "ASIDE"),
 )
 
 

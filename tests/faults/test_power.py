@@ -16,7 +16,7 @@ import pytest
 import realplots
 from rig.drives import MIB, Drive, PowerSwitch
 from rig.farm import PLOTS, PLOTTER_UID, Farm
-from rig.gobetween import Moment
+from rig.gobetween import TO_PLOTTER, Moment
 from rig.hosts import Process
 
 from faults import streams
@@ -137,15 +137,22 @@ def through(farm: Farm, row: Row, plot: Path) -> None:
     row.finishes(farm)
 
 
+SAID = [(*message, 1) for message in MESSAGES] + [(TO_PLOTTER, "KEPT", 2)]
+
+
 @pytest.mark.parametrize("passed", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("message", MESSAGES, ids=[verb for _, verb in MESSAGES])
-def test_at_a_message(farm: Farm, row: Row, message: tuple[str, str], passed: bool) -> None:
+@pytest.mark.parametrize("said", SAID, ids=[f"{verb}{' again' * (nth > 1)}" for _, verb, nth in SAID])
+def test_at_a_message(farm: Farm, row: Row, said: tuple[str, str, int], passed: bool) -> None:
     plot = fresh(farm, row)
+    way, verb, nth = said
+    met: list[Moment] = []
 
     def cut(moment: Moment) -> None:
-        if (moment.way, moment.message.get("verb"), moment.passed) == (*message, passed):
-            outage.ready()
-            outage.now()
+        if (moment.way, moment.message.get("verb"), moment.passed) == (way, verb, passed):
+            met.append(moment)
+            if len(met) == nth:
+                outage.ready()
+                outage.now()
 
     with outage_of_the_nas(farm) as outage:
         with farm.between(cut):

@@ -21,7 +21,7 @@ from fuzz import inputs
 from fuzz.conftest import Count
 from manager_core import headers, plots
 from manager_core.errors import ManagerError
-from manager_core.wire import Holds, Kept, Refused
+from manager_core.wire import Holds, Refused
 
 NAME = "x.plot"
 KINDS = ("v1", "bladebit", "pos2", "pos2-group")
@@ -120,7 +120,7 @@ def test_traps_on_a_drive_are_left_alone(one_more: Count, tmp_path: Path, suffix
             holds = caller.ask(offered, Holds)
             assert (holds.pieces, holds.drive) == ((), str(nas.drives[1])), "there is another drive"
             caller.stream(data, offered)
-            caller.ask(sent(data, offered), Kept)
+            caller.kept(sent(data, offered))
             assert (nas.drives[1] / name).read_bytes() == data
     assert nas.tick() == 0
     assert victim.read_text() == "somebody's only copy"

@@ -245,7 +245,7 @@ def _power(blow: Blow, _: Moment | None) -> None:
 # What the last look before each step that cannot be taken back is there for, and the only moment at which it counts.
 LAST: dict[str, tuple[Act, tuple[str, bool]]] = {
     "source replaced before KEPT": (_replace, ("KEPT", False)),
-    "power cut after KEPT": (_power, ("KEPT", True)),
+    "power cut after KEPT": (_power, ("KEPT again", True)),
     "name taken in a run": (
         lambda blow, _: hurts.rival_of(blow.world, blow.drive, blow.name),
         ("SENT", False),

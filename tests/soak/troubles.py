@@ -17,10 +17,11 @@ from soak.farm import Plotter
 from soak.world import World
 
 WAYS = dict.fromkeys(("OFFER", "SEND", "SENT", "ASIDE", "DONE", "DIFFERS"), TO_NAS)
-USUAL = ("OFFER", "HOLDS", "SEND", "READY", "SENT", "KEPT")
-VERBS = ("HELLO", *USUAL, "HAVE", "ASIDE", "DONE", "DAMAGED", "DIFFERS", "REFUSED")
-LAST_WORDS = ("KEPT", "HAVE", "ASIDE", "DONE")
-OF_OLD_PLOTS = ("HAVE", "ASIDE", "DONE")
+AGAIN = " again"  # what the NAS says of the plot once more, to ASIDE
+USUAL = ("OFFER", "HOLDS", "SEND", "READY", "SENT", "KEPT", "ASIDE", f"KEPT{AGAIN}")
+OF_OLD_PLOTS = ("HAVE", f"HAVE{AGAIN}", "DONE")
+VERBS = ("HELLO", *USUAL, *OF_OLD_PLOTS, "DAMAGED", "DIFFERS", "REFUSED")
+LAST_WORDS = ("KEPT", "ASIDE", f"KEPT{AGAIN}", *OF_OLD_PLOTS)
 OF_OTHER_PLOTS = ("DIFFERS", "REFUSED")
 STREAM = "stream"
 STREAM_RATE = "60mbit"
@@ -40,7 +41,7 @@ class Strike:
         ):  # after those only luck decides
             self._passed = False
         self.struck = False
-        self._damaged = False
+        self._damaged = self._asked = False
         self._streaming = threading.Event()
         self._lock = threading.Lock()
 
@@ -54,6 +55,9 @@ class Strike:
         if self.verb == "DAMAGED" and verb == "SENT" and not (moment.passed or self._damaged):
             self._damaged = True
             return json.dumps({**moment.message, "pieces": [each[::-1] for each in moment.message["pieces"]]})
+        self._asked |= verb == "ASIDE"
+        if self._asked and verb in ("KEPT", "HAVE"):
+            verb += AGAIN
         way = WAYS.get(self.verb, TO_PLOTTER)
         if self.verb == STREAM or (verb, moment.way, moment.passed) != (self.verb, way, self._passed):
             return None
