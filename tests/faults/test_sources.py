@@ -419,7 +419,7 @@ def test_its_folder_is_a_drive_of_the_nas(plot_on_a_drive: tuple[Farm, Path], ro
     runs = [row.ran(_run_there(farm)) for _ in range(3)]
     assert [run.returncode for run in runs] == [1, 1, 1]
     assert f"{plot.name} stays here" in runs[0].stderr
-    assert "[plots] folders must not be a drive of the NAS" in runs[0].stderr
+    assert "[plots] folders must not be, or lead to, a drive of the NAS" in runs[0].stderr
     assert [bool(run.stderr) for run in runs] == [True, False, False], "told once"
     assert plot.stat().st_ino == before
     farm.tick()
