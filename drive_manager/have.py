@@ -81,7 +81,11 @@ def _read(voice: Voice, copy: Published) -> str:
 def _opened(final: Final, name: str, settings: Settings) -> Iterator[Published]:
     folder = guard.open_drive(settings.drives, final.mount)
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except PermissionError as error:
+            why = f"{final.mount}/{name} may not be read by the NAS's user: give it to that user, or move it away"
+            raise Refusal("failed", why) from error
         try:
             facts = (final.size, final.mtime_ns)
             yield Published(settings, final.mount, final.uuid, name, facts, folder, fd)

@@ -30,10 +30,24 @@ LINGER_S = 2.0
 STALLED_S = 0.5
 TAKEN_S = 5.0
 STRANGER_S = 20.0
+# A plotter that has said SENT has no more than its kernel's buffer under way; a stranger may drop byte after byte.
+TRICKLE_BYTES = 1 << 20
 SOON_S = 1
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What a program or a person next to us can cause, on a drive that is sound; all else is the drive's.
 NOT_THE_DRIVE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class _Pace:
+    """How long fewer than `step` more bytes have come."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._size, self._at = step, -step, 0.0
+
+    def since_s(self, size: int) -> float:
+        if size - self._size >= self._step:
+            self._size, self._at = size, time.monotonic()
+        return time.monotonic() - self._at
 
 
 class Landing:
@@ -137,22 +151,22 @@ class Landing:
     def _until_sent(self, follower: Follower, listener: Listener) -> Message:
         """Follow the bytes until SENT is heard and netcat has ended, or nothing comes any more."""
         heard: Message | None = None
-        size, moved = -1, time.monotonic()
+        quiet, slow = _Pace(1), _Pace(TRICKLE_BYTES)
         while True:
-            ended, now_size = listener.ended(), follower.arrived()
-            if now_size != size:
-                size, moved = now_size, time.monotonic()
-            quiet_s = time.monotonic() - moved
+            ended, size = listener.ended(), follower.arrived()
+            quiet_s, trickles = quiet.since_s(size), slow.since_s(size) > STRANGER_S
             # Bytes that netcat does not take: it is the drive that is slow, not the plotter.
-            drive = quiet_s > STALLED_S and not ended and sockets.is_backed_up(listener.port, listener.pid)
-            if quiet_s > TAKEN_S and not ended and sockets.serves_another(listener.port, listener.pid):
+            maybe_drive = (quiet_s > STALLED_S or trickles) and not ended
+            drive = maybe_drive and sockets.is_backed_up(listener.port, listener.pid)
+            another = (quiet_s > TAKEN_S or trickles) and not ended
+            if another and sockets.serves_another(listener.port, listener.pid):
                 log.warning("%s: port %d was taken by somebody else", self._offer.name, listener.port)
                 listener.kill()  # so that the plotter hears of it, and comes again
             self._step("writing to the drive" if drive else "receiving", size, waits=not drive)
             if follower.error is not None:
                 raise follower.error
             enough_s = LINGER_S if size == self._offer.size else STRANGER_S
-            if heard is not None and (ended or (quiet_s > enough_s and not drive)):
+            if heard is not None and (ended or ((quiet_s > enough_s or trickles) and not drive)):
                 return heard
             message = self._voice.hear(POLL_S)
             if isinstance(message, Send):

@@ -132,5 +132,6 @@ def visible(settings: Settings, name: str, mount: str, plotter: str) -> Iterator
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            remove(path)
+        if read_sign(path).get("pid") == str(os.getpid()):  # not what else may have that name by now
+            with contextlib.suppress(OSError):
+                remove(path)

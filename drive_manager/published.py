@@ -9,6 +9,7 @@ from drive_manager import guard, marks
 from drive_manager.errors import DriveFault, SameFile
 from drive_manager.settings import Settings
 from drive_manager.voice import Voice
+from manager_core.plots import LEAVING
 from manager_core.wire import Have, Kept
 
 
@@ -31,8 +32,10 @@ class Published:
     def say_again(self, voice: Voice, said: Have | Kept) -> None:
         """The answer to ASIDE: the same once more. Raises SameFile, DriveFault, DriveGone, MarksUnreadable, OSError."""
         voice.step("looking again", self.mount)
-        # The plotter's file has another name now; if this one has too, it is the same file, by whatever way.
-        if not guard.exists(self.folder, self.name) and os.fstat(self.fd).st_nlink > 0:
+        # The plotter's file has another name now; if this one has too, it is the same file, by whatever way. That
+        # name was never asked for before, so no file system (FUSE, NFS) answers by what it remembers of it.
+        renamed = not guard.exists(self.folder, self.name) and os.fstat(self.fd).st_nlink > 0
+        if guard.exists(self.folder, self.name + LEAVING) or renamed:
             raise SameFile(
                 f"{self.mount}/{self.name} is the very file that was offered; "
                 "the plotter's [plots] folders must not be, or lead to, a drive of the NAS"

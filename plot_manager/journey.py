@@ -15,6 +15,7 @@ from manager_core.lines import verb_of
 from manager_core.plots import Verdict
 from manager_core.talk import TalkSilent
 from manager_core.wire import (
+    MAX_NUMBER,
     Aside,
     Damaged,
     Differs,
@@ -74,7 +75,8 @@ class Journey:
         began = time.monotonic()
         with opened(self.verdict) as plot:
             facts, kind = plot.facts, self.settings.digest
-            self._say(Offer(self.transfer, plot.path.name, facts.size, facts.mtime_ns, kind, self.rehearsal))
+            changed_ns = min(facts.mtime_ns, MAX_NUMBER - 1)  # ext4 knows the year 2446
+            self._say(Offer(self.transfer, plot.path.name, facts.size, changed_ns, kind, self.rehearsal))
             answer = self._hear()
             if isinstance(answer, Have):
                 end = self._compare(plot, answer)

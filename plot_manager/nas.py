@@ -20,6 +20,7 @@ ALIVE_INTERVAL_S = 15
 ALIVE_COUNT = 4
 CLOSE_TIMEOUT_S = 10.0
 LAST_WORDS_TIMEOUT_S = 2.0
+_FOR_PEOPLE = ("ForkAfterAuthentication", "StdinNull")
 LAST_WORDS_BYTES = 1 << 14
 HINTS = (
     (
@@ -61,6 +62,9 @@ def ssh_command(nas: Nas, connect_timeout_s: float) -> list[str]:
     options = ["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", *nas.ssh_options]
     options += ["-o", f"ConnectTimeout={max(1, round(connect_timeout_s))}"]
     options += ["-o", "LogLevel=ERROR"]  # without the banner, which is no reason for anything
+    # What a config of ssh's own may say for people; an older ssh knows not all of it.
+    options += ["-o", f"IgnoreUnknown={','.join(_FOR_PEOPLE)}", "-o", "RemoteCommand=none"]
+    options += [word for name in _FOR_PEOPLE for word in ("-o", f"{name}=no")]
     options += ["-o", f"ServerAliveInterval={ALIVE_INTERVAL_S}", "-o", f"ServerAliveCountMax={ALIVE_COUNT}"]
     if nas.ssh_port:
         options += ["-p", str(nas.ssh_port)]
@@ -107,10 +111,10 @@ class Session:
                 bufsize=0,
             )
         except OSError as error:
-            hint = "" if error.filename == "ssh" else " (run drive_manager here once: it makes it)"
-            raise NasUnreachable(
-                f"{nas.name}: {error.filename} cannot be started: {error.strerror}{hint}"
-            ) from error
+            what = error.filename or "the receive script"  # nameless when this side is short of something
+            makes_it = what != "ssh" and isinstance(error, FileNotFoundError | PermissionError)
+            hint = " (run drive_manager here once: it makes it)" if makes_it else ""
+            raise NasUnreachable(f"{nas.name}: {what} cannot be started: {error.strerror}{hint}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None

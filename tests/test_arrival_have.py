@@ -148,6 +148,23 @@ def test_aside_is_answered_by_what_is_there_now(nas: SmallNas) -> None:
         assert caller.ask(Aside("t"), Refused).code == "failed", "deleted meanwhile, by whoever it was"
 
 
+def test_a_drive_that_shows_names_that_are_gone_is_asked_for_the_new_one(nas: SmallNas) -> None:
+    """As FUSE and NFS do for a while: the old name is there still, and so is the plotter's new one."""
+    path = nas.drives[0] / NAME
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        os.link(path, f"{path}.leaving")
+        assert "is the very file that was offered" in caller.ask(Aside("t"), Refused).why
+
+
+def test_what_may_not_be_read_is_told_with_its_drive(nas: SmallNas) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (nas.drives[0] / NAME).chmod(0)
+    with Caller(nas.script) as caller:
+        assert f"{nas.drives[0]}/{NAME} may not be read by the NAS's user" in caller.ask(OFFER, Refused).why
+
+
 def test_a_plot_that_lies_on_the_drive_itself_is_told_and_stays(nas: SmallNas) -> None:
     path = nas.drives[0] / NAME
     with Caller(nas.script) as caller:

@@ -53,6 +53,13 @@ def test_moved(plot: Path, tmp_path: Path) -> None:
     assert line.endswith(f" MB/s) to box:{nas.drives[0]}; local copy deleted")
 
 
+def test_a_plot_of_the_far_future_is_moved(plot: Path, tmp_path: Path) -> None:
+    """Its date says nothing of it; nanoseconds since 1970 have 63 bits on the wire, ext4 knows the year 2446."""
+    os.utime(plot, ns=(0, 10_500_000_000 * 10**9))
+    assert plot.stat().st_mtime_ns >= 1 << 63, "no file system for this test"
+    assert travel(plot, SmallNas(tmp_path / "nas").target()).end is End.MOVED
+
+
 def test_was_there_already(plot: Path, tmp_path: Path) -> None:
     nas = SmallNas(tmp_path / "nas")
     (nas.drives[0] / plot.name).write_bytes(plot.read_bytes())

@@ -36,7 +36,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert words.index("BatchMode=yes") < words.index("BatchMode=no"), "the first value counts with ssh"
     assert words.index("StrictHostKeyChecking=yes") < words.index("StrictHostKeyChecking=no")
     for pair in ("-l chia", "-p 2222", f"-i {key}", "-o IdentitiesOnly=yes", "-o ConnectTimeout=20",
-                 "-o ServerAliveInterval=15"):  # fmt: skip
+                 "-o ServerAliveInterval=15", "-o StdinNull=no",
+                 "-o ForkAfterAuthentication=no", "-o RemoteCommand=none"):  # fmt: skip
         assert f" {pair} " in f" {' '.join(words)} "
     key.unlink()
     assert "-i" not in command(nas, 20), "then ssh tries the keys that it knows"

@@ -164,6 +164,16 @@ def test_a_visible_file_that_cannot_be_written_stops_nothing(
         assert "cannot be written" in caplog.text
 
 
+def test_a_file_that_comes_by_that_name_meanwhile_stays(tmp_path: Path) -> None:
+    """As a plot does, where a person named a drive's own folder as the place of these files."""
+    nas = SmallNas(tmp_path)
+    path = nas.settings.files.remote_transfer_is_active / "a.plot"
+    with place.visible(nas.settings, "a.plot", "/mnt/d1", "10.0.0.7"):
+        path.unlink()
+        path.write_bytes(b"pos2" * 5000)
+    assert path.read_bytes() == b"pos2" * 5000
+
+
 def test_a_file_of_somebody_else_of_that_name_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     nas = SmallNas(tmp_path)
     path = nas.settings.files.remote_transfer_is_active / "a.plot"

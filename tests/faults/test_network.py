@@ -226,6 +226,23 @@ def test_the_link_goes_down_with_a_message_on_it(farm: Farm, row: Row, verb: str
     row.finishes(farm)
 
 
+@pytest.mark.parametrize(
+    "says", ["StdinNull yes", "ForkAfterAuthentication yes", "RemoteCommand /bin/true", "RequestTTY force"]
+)
+def test_a_config_of_ssh_that_is_made_for_people(farm: Farm, row: Row, says: str) -> None:
+    plot = streams.some_plot(farm)
+    row.offered(farm, plot)
+    config = farm.plotter_home / ".ssh/config"
+    config.write_text(f"Host *\n  {says}\n")
+    config.chmod(0o644)
+    try:
+        assert row.ran(farm.run_plotter()).returncode == 0
+        assert not plot.exists()
+        row.finishes(farm)
+    finally:
+        config.unlink()
+
+
 def test_the_link_is_down_at_the_start(farm: Farm, row: Row) -> None:
     plot = streams.some_plot(farm)
     row.offered(farm, plot)

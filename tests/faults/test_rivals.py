@@ -34,12 +34,15 @@ LINK = "data1"
 MEDDLER_PORT = "39999"
 SIZE = 24 * MIB
 STRANGER = """
-import socket, sys
+import socket, sys, time
 link = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 with link:
     print("in", flush=True)
     try:
         link.sendall(bytes(int(sys.argv[3])))
+        while sys.argv[4] == "drips":
+            time.sleep(0.3)
+            link.sendall(b"x")
         if sys.argv[4] == "holds":
             link.recv(1)
     except OSError:
@@ -311,8 +314,11 @@ def test_a_stranger_comes_first(farm: Farm, row: Row, sends: str, digest: str) -
     farm.write_plotter_ini()
 
 
+@pytest.mark.parametrize("does", ["holds", "drips"])
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_stranger_stays_on_the_port(make_farm: Callable[..., Farm], row: Row, flavour: str) -> None:
+def test_a_stranger_stays_on_the_port(
+    make_farm: Callable[..., Farm], row: Row, flavour: str, does: str
+) -> None:
     """With the patience that is shipped the same run goes on once the stranger was given up."""
     farm = make_farm(
         netcat=flavour,
@@ -327,7 +333,7 @@ def test_a_stranger_stays_on_the_port(make_farm: Callable[..., Farm], row: Row, 
 
     def decide(moment: Moment) -> str | None:
         if moment.message.get("verb") == "READY" and not moment.passed and not strangers:
-            strangers.append(_stranger_first(farm, moment.message, 1000, "holds"))
+            strangers.append(_stranger_first(farm, moment.message, 1000, does))
         return None
 
     began = time.monotonic()
