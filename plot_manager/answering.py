@@ -47,7 +47,8 @@ def sift(
 ) -> tuple[list[Path], list[Verdict]]:
     """The folders that answer, and a verdict on each of the others. Raises nothing.
 
-    However many hang, that costs `look_timeout_s` once. `remember`: which ones hang, for the next look.
+    However many hang, that costs `look_timeout_s` once, and up to a second for each to end its child. `remember`: which
+    ones hang, for the next look.
     """
     known = hanging_now(state_folder)
     hanging = {folder: known[str(folder)] for folder in folders if str(folder) in known}
