@@ -56,7 +56,7 @@ def sift(
     for folder, task in tasks.items():
         if task is not None and _hangs(task):
             hanging[folder] = Hung(task.pid, processes.started_at(task.pid), *steady.moment())
-    after = {str(folder): hung for folder, hung in hanging.items()}
+    after = known | {str(folder): hung for folder, hung in hanging.items()}
     if remember and after != known:
         try:
             write_json(state_folder / NAME, {folder: asdict(hung) for folder, hung in after.items()})
