@@ -104,6 +104,7 @@ class People:
         )
         unknown += [f"{host}:{folder}" for folder in hanging]
         found = facts(host, used, told.Told(self._folder / told.NAME).troubles, self._found, memory, fault)
+        unknown += [f"plot_incomplete/{path}" for path in found.unseen]
         conditions, after = rules.judge(found, memory.judged, settings.watch, memory.clock.now(memory.at))
         if fault is None:
             unknown.append(f"{_RUN_FAILED}/{host}")
@@ -182,19 +183,24 @@ def facts(
 ) -> PlotterFacts:
     """The plotter as this run knows it. Pure.
 
-    Without a look (`found` is None) the files that were incomplete still are.
+    Without a look (`found` is None) the files that were incomplete still are; those in a folder that cannot be looked
+    into are `unseen`.
     """
     passed_over = found.passed_over if found is not None else ()
     whys = {about: trouble.text for about, trouble in troubles.items() if trouble.text}
     whys |= {str(one.path): one.reason for one in passed_over}
     incomplete = [str(one.path) for one in passed_over if one.state in _STAY_INCOMPLETE]
-    unreadable = [one.reason for one in passed_over if one.state is State.UNREADABLE]
+    unreadable = {one.path: one.reason for one in passed_over if one.state is State.UNREADABLE}
+    unseen = [
+        path for path in memory.judged.incomplete if unreadable.keys() & {Path(path), Path(path).parent}
+    ]
     return PlotterFacts(
         host,
         used,
         {about: trouble.runs for about, trouble in troubles.items()},
         tuple(memory.judged.incomplete if found is None else incomplete),
-        fault or next(iter(unreadable), ""),
+        tuple(unseen),
+        fault or next(iter(unreadable.values()), ""),
         whys,
     )
 

@@ -493,15 +493,17 @@ def test_the_facts_of_a_run() -> None:
         ),
     )
     at = Moment("boot", 0.0)
-    before = recall.Recalled(Memory({}, {"/p/b.plot": NOW.isoformat()}), Noted(at, NOW), at)
+    paths = ("/p/b.plot", "/p/gone.plot", "/q/hidden.plot", "/q/below/other.plot")
+    before = recall.Recalled(Memory({}, dict.fromkeys(paths, NOW.isoformat())), Noted(at, NOW), at)
     found = people.facts("p1", {"/p": 50.0}, troubles, seen, before, "")
     assert dict(found.failed_transfers) == {"NAS box": 4, "/p/a.plot": 0}
     assert found.incomplete == ("/p/b.plot", "/p/c.plot")
+    assert found.unseen == ("/q/hidden.plot",)
     assert found.last_run_fault == "folder /q cannot be read"
     assert found.whys["NAS box"] == "NAS box is down"
     assert found.whys["/p/b.plot"] == "is too short"
     unseen = people.facts("p1", {}, {}, None, before, "it broke")
-    assert (unseen.incomplete, unseen.last_run_fault) == (("/p/b.plot",), "it broke")
+    assert (unseen.incomplete, unseen.last_run_fault) == (paths, "it broke")
 
 
 def test_how_full_the_folders_are(tmp_path: Path) -> None:
@@ -568,3 +570,23 @@ def test_a_plot_that_stays_incomplete_is_told_after_a_day_of_the_machines_own(
     assert home.run()[0] == 0
     assert subjects(mail)[1].startswith("plotter1: over: ")
     assert json.loads((home.state / "alerts.json").read_text())[0]["phase"] != FIRING
+
+
+def test_a_folder_that_cannot_be_looked_into_ends_nothing_that_was_told_of_its_plots(
+    home: Home, mail: MailServer
+) -> None:
+    home.use(mail.ini(), "[watch]\nincomplete_hours = 0.000001\n")
+    plot = home.plot()
+    os.truncate(plot, 50_000)
+    assert [home.run()[0] for _ in range(2)] == [0, 0]
+    incomplete = json.loads((home.state / recall.NAME).read_text())["incomplete"]
+    home.plots.rename(home.base / "elsewhere")
+    assert [home.run()[0] for _ in range(2)] == [1, 1]
+    assert json.loads((home.state / recall.NAME).read_text())["incomplete"] == incomplete, "its age goes on"
+    firing = {(each["rule"], each["phase"]) for each in json.loads((home.state / "alerts.json").read_text())}
+    assert firing == {("plot_incomplete", FIRING), ("run_failed", FIRING)}
+    (home.base / "elsewhere").rename(home.plots)
+    plot.unlink()
+    assert home.run()[0] == 0
+    ends = [each for each in json.loads((home.state / "alerts.json").read_text()) if each["phase"] == FIRING]
+    assert ends == []
