@@ -141,7 +141,7 @@ class People:
 def blocked(settings: Settings, why: str) -> None:
     """Send what is due, and tell of a run that is under way and does nothing (`why`; empty: it does). Never raises.
 
-    While that run moves a large plot, for hours perhaps, this one judges and pings in its place.
+    While that run moves a large plot, for hours perhaps, this one judges and pings in its place, as that one would.
     """
     folder = settings.files.state_folder
     try:
@@ -153,7 +153,7 @@ def blocked(settings: Settings, why: str) -> None:
             with _alone(folder):
                 _step(settings, [held], None, until)
         else:
-            ping.finish(0)
+            ping.finish(FAILED if told.run_fails(folder) else 0)
             People(settings).tell_meanwhile(until)
         notify.flush(settings, folder, _now(), until)
         ping.wait()

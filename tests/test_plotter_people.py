@@ -29,6 +29,7 @@ from plot_manager import people, recall
 from plot_manager import settings as plotter_settings
 from plot_manager.finished import Finished
 from plot_manager.people import People
+from plot_manager.round import Round
 from plot_manager.rules import Memory
 from plot_manager.told import Told, Trouble
 
@@ -249,6 +250,7 @@ def test_the_dead_mans_switch_hears_start_and_end(home: Home, ping: PingStub) ->
     assert home.run()[0] == 1
     lock = Lock(home.state / "locks/plot_manager.lock")
     with lock:
+        Told(home.state / "told.json").begin()
         assert home.run()[0] == 0
     paths = [path.removeprefix("/someUuid47") for path, _query, _body in ping.pings]
     assert paths == ["/start", "", "/start", "/fail", ""], "one that finds another at work tells that it is"
@@ -407,8 +409,6 @@ def test_during_a_long_run_people_hear_of_it(home: Home, mail: MailServer, ping:
 
 
 def test_a_round_lets_hear_after_each_plot(home: Home) -> None:
-    from plot_manager.round import Round
-
     heard = []
     home.answer(FAILS)
     for name in ("plot-k32-a.plot", "plot-k32-b.plot"):
@@ -428,6 +428,28 @@ def test_a_run_that_hangs_is_told_by_those_that_find_it(home: Home, mail: MailSe
     people.blocked(home.settings, "")
     assert subjects(mail)[2].startswith("plotter1: over: Another run")
     assert len(mail.mails) == 3
+
+
+def test_the_dead_mans_switch_hears_the_same_of_a_run_from_all(home: Home, ping: PingStub) -> None:
+    """From the run itself, and from those that find it at work: it would else go up and down all day."""
+    home.use(f"[ping]\nurl = {ping.base}/x\n")
+    Told(home.state / "told.json").waits("/p/a.plot", "being_received", "which fails no run")
+    people.blocked(home.settings, "")
+    home.plot()
+    home.answer(FAILS)
+    companion = People(home.settings, ping_every_s=0)
+
+    def hears(found: Finished, failed: bool) -> None:
+        people.blocked(home.settings, "")
+        companion.hear(found, failed)
+
+    assert Round(home.settings, hears=hears).run() == 1
+    assert [path for path, *_ in ping.pings] == ["/x", *["/x/fail"] * (len(ping.pings) - 1)]
+    assert len(ping.pings) > 2
+    home.answer(TAKES)
+    assert Round(home.settings).run() == 0
+    people.blocked(home.settings, "")
+    assert ping.pings[-1][0] == "/x", "a new run begins, in which nothing fails"
 
 
 def test_a_run_that_finds_another_sending_a_large_plot_judges_and_pings_in_its_place(
