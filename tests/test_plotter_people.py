@@ -25,7 +25,7 @@ from manager_core.locks import Lock
 from manager_core.outbox import Box
 from manager_core.plots import State, Verdict
 from manager_core.steady import Moment, Noted
-from plot_manager import people, recall
+from plot_manager import people, recall, situation
 from plot_manager import settings as plotter_settings
 from plot_manager.finished import Finished
 from plot_manager.people import People
@@ -517,19 +517,19 @@ def test_the_facts_of_a_run() -> None:
     at = Moment("boot", 0.0)
     paths = ("/p/b.plot", "/p/gone.plot", "/q/hidden.plot", "/q/below/other.plot")
     before = recall.Recalled(Memory({}, dict.fromkeys(paths, NOW.isoformat())), Noted(at, NOW), at)
-    found = people.facts("p1", {"/p": 50.0}, troubles, seen, before, "")
+    found = situation.facts("p1", {"/p": 50.0}, troubles, seen, before, "")
     assert dict(found.failed_transfers) == {"NAS box": 4, "/p/a.plot": 0}
     assert found.incomplete == ("/p/b.plot", "/p/c.plot")
     assert found.unseen == ("/q/hidden.plot",)
     assert found.last_run_fault == "folder /q cannot be read"
     assert found.whys["NAS box"] == "NAS box is down"
     assert found.whys["/p/b.plot"] == "is too short"
-    unseen = people.facts("p1", {}, {}, None, before, "it broke")
+    unseen = situation.facts("p1", {}, {}, None, before, "it broke")
     assert (unseen.incomplete, unseen.last_run_fault) == (paths, "it broke")
 
 
 def test_how_full_the_folders_are(tmp_path: Path) -> None:
-    used, unknown = people.used_percent((tmp_path, tmp_path / "gone", tmp_path.parent), "p1")
+    used, unknown = situation.used_percent((tmp_path, tmp_path / "gone", tmp_path.parent), "p1")
     assert list(used) == [str(tmp_path)], "each file system once"
     shown = subprocess.run(
         ["df", "--output=pcent", str(tmp_path)], capture_output=True, text=True, check=True
