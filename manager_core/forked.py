@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
+import mmap
 import os
 import select
 import signal
+import struct
 import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
@@ -33,17 +36,37 @@ class Broken(ManagerError):
     """Raised when the work ended by a fault of its own."""
 
 
-class Task:
-    """Work under way in a child, which holds none of our locks, logs nothing and has no standard streams."""
+class Pulse:
+    """When a child got on last, where its parent sees it too. At first that is now."""
 
-    def __init__(self, work: Callable[[], object], budget_s: float) -> None:
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, mmap.PAGESIZE)
+        self.beat()
+
+    def beat(self) -> None:
+        """It gets on: its time begins anew."""
+        self._shared[:8] = struct.pack("d", time.monotonic())
+
+    def left_s(self, budget_s: float) -> float:
+        """What is left of the time that it may be still for; below 0 when that is over."""
+        (at,) = struct.unpack("d", self._shared[:8])
+        return float(at) + budget_s - time.monotonic()
+
+
+class Task:
+    """Work under way in a child, which holds none of our locks, logs nothing and has no standard streams.
+
+    It has `budget_s` seconds; with a pulse that it beats, it has them again after each beat.
+    """
+
+    def __init__(self, work: Callable[[], object], budget_s: float, pulse: Pulse | None = None) -> None:
         self.budget_s = budget_s
-        self._deadline = time.monotonic() + budget_s
+        self._pulse = pulse or Pulse()
         self._end, theirs = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._end)
-            _be_child(work, theirs, budget_s)
+            _be_child(work, theirs, budget_s, self._pulse)
         os.close(theirs)
 
     def result(self, wait_s: float | None = None) -> object:
@@ -52,15 +75,18 @@ class Task:
         :raises Late: when it had no result by then
         :raises Broken: when it raised something
         """
-        deadline = self._deadline if wait_s is None else min(self._deadline, time.monotonic() + wait_s)
+        until = math.inf if wait_s is None else time.monotonic() + wait_s
         answer = b""
         try:
-            while select.select([self._end], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                chunk = os.read(self._end, _CHUNK)
-                if not chunk:
-                    return _value(answer)
-                answer += chunk
-            raise Late(f"no answer in {self.budget_s:g} s")
+            while True:
+                left_s = min(self._pulse.left_s(self.budget_s), until - time.monotonic())
+                if select.select([self._end], [], [], max(0.0, left_s))[0]:
+                    chunk = os.read(self._end, _CHUNK)
+                    if not chunk:
+                        return _value(answer)
+                    answer += chunk
+                elif left_s <= 0:
+                    raise Late(f"no answer in {self.budget_s:g} s")
         finally:
             self._finish()
 
@@ -104,13 +130,13 @@ def _value(answer: bytes) -> object:
     return done
 
 
-def _be_child(work: Callable[[], object], end: int, budget_s: float) -> NoReturn:
+def _be_child(work: Callable[[], object], end: int, budget_s: float, pulse: Pulse) -> NoReturn:
     status = 1
     try:
         os.setsid()
         free_inherited()
         _be_silent()
-        _be_brief(budget_s)
+        _be_brief(budget_s, pulse)
         try:
             answer = ["done", work()]
         except BaseException as error:  # noqa: BLE001  whatever it is, the parent tells it
@@ -132,10 +158,14 @@ def _be_silent() -> None:
         os.dup2(nothing, stream)
 
 
-def _be_brief(budget_s: float) -> None:
+def _be_brief(budget_s: float, pulse: Pulse) -> None:
     """Raise TimeoutError shortly before the deadline; end for good soon after it, parent or not."""
 
-    def too_late(_number: int, _frame: object) -> NoReturn:
+    def too_late(_number: int, _frame: object) -> None:
+        left_s = pulse.left_s(budget_s - WARNED_S)
+        if left_s > 0:
+            signal.setitimer(signal.ITIMER_REAL, left_s)
+            return
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 2 * WARNED_S)
         raise TimeoutError(f"no answer in {budget_s - WARNED_S:g} s")

@@ -1,7 +1,8 @@
 """Which plot folders answer: a drive that hangs is left alone until it does, and the others go on.
 
-Each folder is tried in a child. One that hangs in the kernel cannot be ended: as long as it lives, its folder hangs.
-Others end when they are told to: then the folder is tried again after a while.
+Each folder is tried in a child. While that gets on from file to file, its folder is slow, and waited for. One that
+hangs in the kernel cannot be ended: as long as it lives, its folder hangs. Others end when they are told to: then the
+folder is tried again after a while.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from manager_core import processes, steady
 from manager_core.files import UnreadableError, read_as, typed, write_json
-from manager_core.forked import Broken, Late, Task
+from manager_core.forked import Broken, Late, Pulse, Task
 from manager_core.plots import State, Verdict, is_final_name
 from plot_manager.settings import Plots
 
@@ -46,7 +47,8 @@ def sift(
 ) -> tuple[list[Path], list[Verdict]]:
     """The folders that answer, and a verdict on each of the others. Raises nothing.
 
-    However many hang, that costs `look_timeout_s` once. `remember`: which ones hang, for the next look.
+    However many hang, that costs `look_timeout_s` once, and up to a second for each to end its child. `remember`: which
+    ones hang, for the next look.
     """
     known = hanging_now(state_folder)
     hanging = {folder: known[str(folder)] for folder in folders if str(folder) in known}
@@ -54,7 +56,7 @@ def sift(
     for folder, task in tasks.items():
         if task is not None and _hangs(task):
             hanging[folder] = Hung(task.pid, processes.started_at(task.pid), *steady.moment())
-    after = {str(folder): hung for folder, hung in hanging.items()}
+    after = known | {str(folder): hung for folder, hung in hanging.items()}
     if remember and after != known:
         try:
             write_json(state_folder / NAME, {folder: asdict(hung) for folder, hung in after.items()})
@@ -70,7 +72,8 @@ def hanging_now(state_folder: Path) -> dict[str, Hung]:
 
 def _begun(folder: Path, plots: Plots) -> Task | None:
     try:
-        return Task(partial(_look, folder, plots.suffixes), plots.look_timeout_s)
+        pulse = Pulse()
+        return Task(partial(_look, folder, plots.suffixes, pulse), plots.look_timeout_s, pulse)
     except OSError as error:
         log.debug("no child can be started: %s", error)
         return None
@@ -86,9 +89,10 @@ def _hangs(task: Task) -> bool:
     return False
 
 
-def _look(folder: Path, suffixes: Sequence[str]) -> None:
+def _look(folder: Path, suffixes: Sequence[str], pulse: Pulse) -> None:
     """In the child: what the look itself will touch, the folder and the beginning of each plot in it."""
     for entry in os.scandir(folder):
+        pulse.beat()
         if is_final_name(entry.name, suffixes) and entry.is_file(follow_symlinks=False):
             fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             os.pread(fd, HEADER_BYTES, 0)

@@ -124,7 +124,7 @@ class Offers:
         if isinstance(error, OSError | SourceChanged):
             own_fault(self.told, verdict, error)
             return Next.SETTLED
-        self.told.failed = True
+        self.told.fails()
         if no_talk:
             target.down = True
             # Another cause is another trouble; figures in it are not.
@@ -154,7 +154,7 @@ class Offers:
         if code == "address":
             return self._other_address(target, refused.why)
         log.info("%s: NAS %s refused it (%s): %s", name, where, code, refused.why)
-        self.told.failed = True
+        self.told.fails()
         target.last_why = refused.why
         if 0 < refused.retry_after_s <= SOON_S:
             return Next.SOON

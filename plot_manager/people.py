@@ -6,33 +6,27 @@ Nothing here raises or changes what a run does and returns: plots are sent, too,
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from pathlib import Path
 
-from manager_core import alerts, forked, holding, letters, logs, notify, secrets, witness
+from manager_core import alerts, holding, letters, logs, notify, secrets, witness
 from manager_core.alerts import Alert, Condition, Severity
 from manager_core.errors import ManagerError
 from manager_core.locks import Lock
 from manager_core.ping import Ping
-from manager_core.plots import State
 from manager_core.program import FAILED
-from plot_manager import answering, recall, rules, told
+from plot_manager import recall, rules, situation, told
 from plot_manager.finished import Finished
-from plot_manager.rules import PlotterFacts
 from plot_manager.settings import PROGRAM, Settings
 
 log = logging.getLogger(__name__)
 
 TELL_EVERY_S = 60.0  # while a long run goes on
 PING_EVERY_S = 300.0  # as often as cron would: a run may send plots for days
-_STAY_INCOMPLETE = (State.INCOMPLETE, State.BEING_WRITTEN)
-_SHOWN_S, _TURN_S = 5.0, 5.0
-_LOCK_HELD, _RUN_FAILED = "lock_held", "run_failed"
+_TURN_S = 5.0
 _LEVELS = {"fired": logging.WARNING, "worse": logging.WARNING}
 
 
@@ -96,17 +90,10 @@ class People:
             self._judge(fault, until)
 
     def _judge(self, fault: str | None, until: float) -> None:
-        settings, host = self.settings, notify.host(self.settings)
+        settings = self.settings
         memory = recall.read(self._folder)
-        hanging = answering.hanging_now(self._folder)
-        used, unknown = used_percent(
-            [each for each in settings.plots.folders if str(each) not in hanging], host
-        )
-        unknown += [f"{host}:{folder}" for folder in hanging]
-        found = facts(host, used, told.Told(self._folder / told.NAME).troubles, self._found, memory, fault)
+        found, unknown = situation.gather(settings, notify.host(settings), self._found, memory, fault)
         conditions, after = rules.judge(found, memory.judged, settings.watch, memory.clock.now(memory.at))
-        if fault is None:
-            unknown.append(f"{_RUN_FAILED}/{host}")
         errors, self._errors.records = self._errors.records, []
         holding.recover(self._folder)
         if recall.keep(self._folder, memory, after):
@@ -140,7 +127,7 @@ class People:
 def blocked(settings: Settings, why: str) -> None:
     """Send what is due, and tell of a run that is under way and does nothing (`why`; empty: it does). Never raises.
 
-    While that run moves a large plot, for hours perhaps, this one judges and pings in its place.
+    While that run moves a large plot, for hours perhaps, this one judges and pings in its place, as that one would.
     """
     folder = settings.files.state_folder
     try:
@@ -148,11 +135,11 @@ def blocked(settings: Settings, why: str) -> None:
         ping = Ping(settings.ping, folder, _now())
         if why:
             host = notify.host(settings)
-            held = Condition(_LOCK_HELD, host, Severity.WARNING, "run_failed", why)
+            held = Condition("lock_held", host, Severity.WARNING, "run_failed", why)
             with _alone(folder):
                 _step(settings, [held], None, until)
         else:
-            ping.finish(0)
+            ping.finish(FAILED if told.run_fails(folder) else 0)
             People(settings).tell_meanwhile(until)
         notify.flush(settings, folder, _now(), until)
         ping.wait()
@@ -170,57 +157,6 @@ def _alone(state_folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.free()
-
-
-def facts(
-    host: str,
-    used: Mapping[str, float],
-    troubles: Mapping[str, told.Trouble],
-    found: Finished | None,
-    memory: recall.Recalled,
-    fault: str | None,
-) -> PlotterFacts:
-    """The plotter as this run knows it. Pure.
-
-    Without a look (`found` is None) the files that were incomplete still are.
-    """
-    passed_over = found.passed_over if found is not None else ()
-    whys = {about: trouble.text for about, trouble in troubles.items() if trouble.text}
-    whys |= {str(one.path): one.reason for one in passed_over}
-    incomplete = [str(one.path) for one in passed_over if one.state in _STAY_INCOMPLETE]
-    unreadable = [one.reason for one in passed_over if one.state is State.UNREADABLE]
-    return PlotterFacts(
-        host,
-        used,
-        {about: trouble.runs for about, trouble in troubles.items()},
-        tuple(memory.judged.incomplete if found is None else incomplete),
-        fault or next(iter(unreadable), ""),
-        whys,
-    )
-
-
-def used_percent(folders: Sequence[Path], host: str) -> tuple[dict[str, float], list[str]]:
-    """How full the file systems of these folders are, each once, as df shows it; and whom that says nothing of."""
-    used: dict[str, float] = {}
-    unknown: list[str] = []
-    devices: set[int] = set()
-    for name, found in forked.results(
-        {str(each): partial(_shown, each) for each in folders}, _SHOWN_S
-    ).items():
-        if not isinstance(found, list):  # that it cannot be read, or hangs, is told with what a look found
-            unknown.append(f"{host}:{name}")
-            continue
-        device, taken, free = found
-        if device not in devices and taken + free:
-            used[name] = 100.0 * taken / (taken + free)
-        devices.add(device)
-    return used, unknown
-
-
-def _shown(folder: Path) -> list[int]:
-    """In a child, for its drive may hang: device, blocks taken, blocks free for users. Raises OSError."""
-    shown = os.statvfs(folder)
-    return [folder.stat().st_dev, shown.f_blocks - shown.f_bfree, shown.f_bavail]
 
 
 def _done(work: Callable[[], int]) -> tuple[int, str]:

@@ -50,6 +50,7 @@ class Round:
     def run(self) -> int:
         """Move what can be moved; 0, or 1 when something failed."""
         self._sign.clear()
+        self._told.begin()
         patience_s = self.settings.transfer.patience_s
         patient_until = time.monotonic() + patience_s
         try:
@@ -81,7 +82,8 @@ class Round:
     def _next(self) -> Verdict | None:
         """The oldest complete plot that is worth an offer now, else later; the folders are looked at each time."""
         found = self._found = waiting.look(self.settings, rehearsal=self.rehearsal, known=self._known)
-        self._told.failed |= any(verdict.state is State.UNREADABLE for verdict in found.passed_over)
+        if any(verdict.state is State.UNREADABLE for verdict in found.passed_over):
+            self._told.fails()
         fresh = [verdict for verdict in found.complete if key(verdict) not in self._tried]
         hopeful = [verdict for verdict in fresh if self._is_hopeful(verdict)]
         for verdict in fresh:

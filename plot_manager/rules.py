@@ -20,6 +20,7 @@ _CALMER_PERCENT = 3  # a folder that plots come to and go from is over a limit u
 class PlotterFacts:
     """The plotter now: how full each plot folder's file system is, failures in a row by plot, incomplete files.
 
+    `unseen` were incomplete, and whether they still are is not known: their folder cannot be looked into.
     `whys` says of a plot that fails, and of an incomplete one, what is wrong, in words that can stand alone.
     """
 
@@ -27,6 +28,7 @@ class PlotterFacts:
     used_percent: Mapping[str, float] = field(default_factory=dict)
     failed_transfers: Mapping[str, int] = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     last_run_fault: str = ""
     whys: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,7 +53,8 @@ def judge(
         for folder, percent in facts.used_percent.items()
     }
     since = now.isoformat(timespec="seconds")
-    after = Memory(fullness, {path: memory.incomplete.get(path, since) for path in facts.incomplete})
+    incomplete = (*facts.incomplete, *facts.unseen)
+    after = Memory(fullness, {path: memory.incomplete.get(path, since) for path in incomplete})
     return tuple(_conditions(facts, after, limits, now)), after
 
 
@@ -76,8 +79,8 @@ def _conditions(
             why = facts.whys.get(plot, f"the transfer of {plot} failed; see the log")
             text = f"{why} ({failures} runs in a row)" if failures > 1 else why
             yield Condition("transfer_failed", plot, WARNING, event, text)
-    for path, since in memory.incomplete.items():
-        hours = (now - datetime.fromisoformat(since)).total_seconds() / 3600
+    for path in facts.incomplete:
+        hours = (now - datetime.fromisoformat(memory.incomplete[path])).total_seconds() / 3600
         if limits.incomplete_hours and hours >= limits.incomplete_hours:
             why = facts.whys.get(path, "is its plotter still at work?")
             text = f"{path} has been incomplete for {hours:.0f} hours: {why}"

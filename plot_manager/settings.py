@@ -41,7 +41,8 @@ class Plots:
     look_timeout_s: float = option(
         "20",
         kinds.seconds(2, 3600),
-        "A folder that does not answer for this long is left alone until it does; the others go on.",
+        "A folder hangs when a look into it comes no further for this long, from file to file; then it is left alone "
+        "until it answers, and the others go on. One that is just slow is waited for.",
     )
 
 

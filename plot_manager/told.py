@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from manager_core.files import UnreadableError, read_json, write_json
+from manager_core.files import UnreadableError, read_json, remove, write_json
 
 log = logging.getLogger(__name__)
 
-
 NAME = "told.json"
+_FAILS = "run_fails"  # beside it, once anything failed in the run under way, or else in the last one
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Told:
 
     It lives in a JSON file, replaced at each change. One that is missing or cannot be read costs another telling,
     no more. Without a file nothing is remembered: each run tells all. `failed` is whether anything failed in this
-    run, told before or not.
+    run, told before or not; a mark beside the file shows it to runs that find this one at work.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -45,9 +46,22 @@ class Told:
         """All that was told and is not over, by what it is about."""
         return dict(self._load())
 
+    def begin(self) -> None:
+        """A run begins, in which nothing has failed so far."""
+        if self._file is not None:
+            with suppress(OSError):
+                remove(self._file.with_name(_FAILS))
+
+    def fails(self) -> None:
+        """Something failed in this run."""
+        if not self.failed and self._file is not None:
+            with suppress(OSError):
+                self._file.with_name(_FAILS).touch(0o600)
+        self.failed = True
+
     def error(self, about: str, code: str, text: str) -> None:
         """Log an ERROR; the same trouble as in an earlier run is at INFO."""
-        self.failed = True
+        self.fails()
         log.log(logging.ERROR if self._is_new(about, code) else logging.INFO, "%s", text)
         self._count(about, code, text)
 
@@ -108,6 +122,11 @@ class Told:
             write_json(self._file, {about: asdict(trouble) for about, trouble in known.items()})
         except OSError as error:
             log.warning("%s cannot be written: %s", self._file, error.strerror or error)
+
+
+def run_fails(state_folder: Path) -> bool:
+    """Whether anything failed so far in the run under way."""
+    return (state_folder / _FAILS).exists()
 
 
 def _nas(about: str) -> str:

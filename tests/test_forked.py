@@ -11,7 +11,7 @@ import pytest
 from rig.waits import wait_for
 
 from manager_core import forked, secrets
-from manager_core.forked import Broken, Late, Task
+from manager_core.forked import Broken, Late, Pulse, Task
 from manager_core.locks import Lock
 
 
@@ -39,6 +39,38 @@ def test_late_work_may_say_so_itself():
     with pytest.raises(Broken, match="TimeoutError: no answer in 1 s"):
         Task(lambda: time.sleep(60), 2).result()
     assert time.monotonic() - began < 2
+
+
+def test_work_that_gets_on_is_not_late():
+    pulse = Pulse()
+
+    def work(beats: int, rest_s: float) -> str:
+        for _ in range(beats):
+            time.sleep(0.4)
+            pulse.beat()
+        time.sleep(rest_s)
+        return "done"
+
+    assert Task(lambda: work(8, 0.0), 2, pulse).result() == "done", "which takes longer than 2 s"
+    began = time.monotonic()
+    with pytest.raises(Broken, match="TimeoutError: no answer in 1 s"):
+        Task(lambda: work(3, 60.0), 2, pulse).result()
+    assert 2.1 < time.monotonic() - began < 3
+
+
+def test_work_that_got_on_and_does_not_hear_any_more_is_ended():
+    pulse = Pulse()
+
+    def work() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        time.sleep(0.7)
+        pulse.beat()
+        time.sleep(60)
+
+    began = time.monotonic()
+    with pytest.raises(Late, match="no answer in 1 s"):
+        Task(work, 1, pulse).result()
+    assert 1.6 < time.monotonic() - began < 2.5
 
 
 def test_what_does_not_hear_is_ended_with_what_it_started(tmp_path):

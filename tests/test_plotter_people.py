@@ -25,10 +25,11 @@ from manager_core.locks import Lock
 from manager_core.outbox import Box
 from manager_core.plots import State, Verdict
 from manager_core.steady import Moment, Noted
-from plot_manager import people, recall
+from plot_manager import people, recall, situation
 from plot_manager import settings as plotter_settings
 from plot_manager.finished import Finished
 from plot_manager.people import People
+from plot_manager.round import Round
 from plot_manager.rules import Memory
 from plot_manager.told import Told, Trouble
 
@@ -249,6 +250,7 @@ def test_the_dead_mans_switch_hears_start_and_end(home: Home, ping: PingStub) ->
     assert home.run()[0] == 1
     lock = Lock(home.state / "locks/plot_manager.lock")
     with lock:
+        Told(home.state / "told.json").begin()
         assert home.run()[0] == 0
     paths = [path.removeprefix("/someUuid47") for path, _query, _body in ping.pings]
     assert paths == ["/start", "", "/start", "/fail", ""], "one that finds another at work tells that it is"
@@ -407,8 +409,6 @@ def test_during_a_long_run_people_hear_of_it(home: Home, mail: MailServer, ping:
 
 
 def test_a_round_lets_hear_after_each_plot(home: Home) -> None:
-    from plot_manager.round import Round
-
     heard = []
     home.answer(FAILS)
     for name in ("plot-k32-a.plot", "plot-k32-b.plot"):
@@ -428,6 +428,28 @@ def test_a_run_that_hangs_is_told_by_those_that_find_it(home: Home, mail: MailSe
     people.blocked(home.settings, "")
     assert subjects(mail)[2].startswith("plotter1: over: Another run")
     assert len(mail.mails) == 3
+
+
+def test_the_dead_mans_switch_hears_the_same_of_a_run_from_all(home: Home, ping: PingStub) -> None:
+    """From the run itself, and from those that find it at work: it would else go up and down all day."""
+    home.use(f"[ping]\nurl = {ping.base}/x\n")
+    Told(home.state / "told.json").waits("/p/a.plot", "being_received", "which fails no run")
+    people.blocked(home.settings, "")
+    home.plot()
+    home.answer(FAILS)
+    companion = People(home.settings, ping_every_s=0)
+
+    def hears(found: Finished, failed: bool) -> None:
+        people.blocked(home.settings, "")
+        companion.hear(found, failed)
+
+    assert Round(home.settings, hears=hears).run() == 1
+    assert [path for path, *_ in ping.pings] == ["/x", *["/x/fail"] * (len(ping.pings) - 1)]
+    assert len(ping.pings) > 2
+    home.answer(TAKES)
+    assert Round(home.settings).run() == 0
+    people.blocked(home.settings, "")
+    assert ping.pings[-1][0] == "/x", "a new run begins, in which nothing fails"
 
 
 def test_a_run_that_finds_another_sending_a_large_plot_judges_and_pings_in_its_place(
@@ -493,19 +515,21 @@ def test_the_facts_of_a_run() -> None:
         ),
     )
     at = Moment("boot", 0.0)
-    before = recall.Recalled(Memory({}, {"/p/b.plot": NOW.isoformat()}), Noted(at, NOW), at)
-    found = people.facts("p1", {"/p": 50.0}, troubles, seen, before, "")
+    paths = ("/p/b.plot", "/p/gone.plot", "/q/hidden.plot", "/q/below/other.plot")
+    before = recall.Recalled(Memory({}, dict.fromkeys(paths, NOW.isoformat())), Noted(at, NOW), at)
+    found = situation.facts("p1", {"/p": 50.0}, troubles, seen, before, "")
     assert dict(found.failed_transfers) == {"NAS box": 4, "/p/a.plot": 0}
     assert found.incomplete == ("/p/b.plot", "/p/c.plot")
+    assert found.unseen == ("/q/hidden.plot",)
     assert found.last_run_fault == "folder /q cannot be read"
     assert found.whys["NAS box"] == "NAS box is down"
     assert found.whys["/p/b.plot"] == "is too short"
-    unseen = people.facts("p1", {}, {}, None, before, "it broke")
-    assert (unseen.incomplete, unseen.last_run_fault) == (("/p/b.plot",), "it broke")
+    unseen = situation.facts("p1", {}, {}, None, before, "it broke")
+    assert (unseen.incomplete, unseen.last_run_fault) == (paths, "it broke")
 
 
 def test_how_full_the_folders_are(tmp_path: Path) -> None:
-    used, unknown = people.used_percent((tmp_path, tmp_path / "gone", tmp_path.parent), "p1")
+    used, unknown = situation.used_percent((tmp_path, tmp_path / "gone", tmp_path.parent), "p1")
     assert list(used) == [str(tmp_path)], "each file system once"
     shown = subprocess.run(
         ["df", "--output=pcent", str(tmp_path)], capture_output=True, text=True, check=True
@@ -568,3 +592,23 @@ def test_a_plot_that_stays_incomplete_is_told_after_a_day_of_the_machines_own(
     assert home.run()[0] == 0
     assert subjects(mail)[1].startswith("plotter1: over: ")
     assert json.loads((home.state / "alerts.json").read_text())[0]["phase"] != FIRING
+
+
+def test_a_folder_that_cannot_be_looked_into_ends_nothing_that_was_told_of_its_plots(
+    home: Home, mail: MailServer
+) -> None:
+    home.use(mail.ini(), "[watch]\nincomplete_hours = 0.000001\n")
+    plot = home.plot()
+    os.truncate(plot, 50_000)
+    assert [home.run()[0] for _ in range(2)] == [0, 0]
+    incomplete = json.loads((home.state / recall.NAME).read_text())["incomplete"]
+    home.plots.rename(home.base / "elsewhere")
+    assert [home.run()[0] for _ in range(2)] == [1, 1]
+    assert json.loads((home.state / recall.NAME).read_text())["incomplete"] == incomplete, "its age goes on"
+    firing = {(each["rule"], each["phase"]) for each in json.loads((home.state / "alerts.json").read_text())}
+    assert firing == {("plot_incomplete", FIRING), ("run_failed", FIRING)}
+    (home.base / "elsewhere").rename(home.plots)
+    plot.unlink()
+    assert home.run()[0] == 0
+    ends = [each for each in json.loads((home.state / "alerts.json").read_text()) if each["phase"] == FIRING]
+    assert ends == []

@@ -54,6 +54,11 @@ def test_a_plot_stays_incomplete():
     assert holds(look, {**look, "hours": 23.9}) == {}
     assert holds(look, {**look, "hours": 24}) == {"plot_incomplete//ssd/a.plot": WARNING}
     assert holds(look, {"hours": 12}, {**look, "hours": 24}) == {}
+    hidden = {"unseen": look["incomplete"]}
+    assert holds(look, {**hidden, "hours": 23}, {**look, "hours": 24}) == {
+        "plot_incomplete//ssd/a.plot": WARNING
+    }
+    assert holds(look, {**hidden, "hours": 24}) == {}, "nobody knows whether it still is"
     assert holds(look, {**look, "hours": 99}, limits=WatchLimits(incomplete_hours=0.0)) == {}
 
 

@@ -127,7 +127,8 @@ def test_a_plotter_and_a_hostile_nas(
             nas.plot.write_bytes(nas.data)
         assert nas.plot.read_bytes() == nas.data
         new = set(tmp_path.rglob("*")) - before - alone
-        assert {path.name for path in new} <= {"said", "told.json", "alerts.json", "watch.json", "seen.json"}
+        state = {"told.json", "run_fails", "alerts.json", "watch.json", "seen.json"}
+        assert {path.name for path in new} <= {"said", *state}
         assert not (tmp_path / "plotter/transfer_job_running").exists()
         assert json.loads((tmp_path / "plotter/plotter_state/passed_over.json").read_text()) == {}
 

@@ -1,4 +1,4 @@
-"""A drive that hangs: every access to it waits in the kernel until it is let go."""
+"""A drive that hangs, where every access waits in the kernel until it is let go; and a folder that is just slow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rig import parts
@@ -23,6 +25,34 @@ print(libc.mount(b"/dev/hanging", point, b"fuse", 0, options), flush=True)
 sys.stdin.read()
 os._exit(0)
 """
+
+# fanotify(7): FAN_CLASS_CONTENT | FAN_CLOEXEC; FAN_MARK_ADD; FAN_OPEN_PERM | FAN_EVENT_ON_CHILD; FAN_ALLOW. It ends
+# with its standard input; then whoever still waits goes on.
+SLOW = """
+import ctypes, os, select, struct, sys, time
+folder, each_s, libc = os.fsencode(sys.argv[1]), float(sys.argv[2]), ctypes.CDLL(None)
+asked = libc.fanotify_init(0x4 | 0x1, os.O_RDONLY)
+print(libc.fanotify_mark(asked, 0x1, ctypes.c_uint64(0x10000 | 0x8000000), -100, folder), flush=True)
+while 0 not in select.select([0, asked], [], [])[0]:
+    events = os.read(asked, 4096)
+    for at in range(0, len(events), 24):
+        opened = struct.unpack_from("=IBBHQii", events, at)[5]
+        time.sleep(each_s)
+        os.write(asked, struct.pack("=iI", opened, 0x1))
+        os.close(opened)
+"""
+
+
+@contextmanager
+def slow(folder: Path, each_s: float) -> Iterator[None]:
+    """To open a file in this folder takes that long, one after the other."""
+    command = [sys.executable, "-c", SLOW, str(folder), str(each_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout is not None
+        if keeper.stdout.readline() != b"0\n":
+            keeper.communicate(timeout=5)
+            parts.missing("fanotify cannot hold up who opens a file")
+        yield
 
 
 class Hanging:
