@@ -34,6 +34,7 @@ from drive_manager.tick import World
 from manager_core import alerts, holding, notify
 from manager_core.alerts import Alert, Condition, Notice, Severity
 from manager_core.letters import Letter
+from manager_core.program import reason
 
 log = logging.getLogger(__name__)
 
@@ -245,14 +246,14 @@ def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRe
     from manager_core.once import Told
 
     with _apart("The end of the run"):
-        folder, host, kind = settings.files.state_folder, notify.host(settings), type(error).__name__
+        folder, host = settings.files.state_folder, notify.host(settings)
         new: list[Letter] = []
         if Told(folder).first("run_failed", now):
-            text = f"{host}: the run failed: {kind}: {secrets.redact(str(error))}; see {PROGRAM}.log"
+            text = f"{host}: the run failed: {secrets.redact(reason(error))}; see {PROGRAM}.log"
             notice = Notice("run_failed", "told", alerts.Severity.WARNING, text, host, "run_failed")
             new += letters.group([notice], host, now)
         record = log.makeRecord(
-            log.name, logging.ERROR, __file__, 0, f"A run ended by {kind}: %s", (error,),
+            log.name, logging.ERROR, __file__, 0, f"A run ended by {type(error).__name__}: %s", (error,),
             (type(error), error, error.__traceback__), "crashed",
         )  # fmt: skip
         until = time.monotonic() + _TELL_S

@@ -35,7 +35,7 @@ def replace(path: Path, text: str, mode: int = 0o600) -> bool:
 
     Returns False, and writes nothing, when it is so already. A symbolic link is replaced by a file.
 
-    :raises OSError: when that cannot be done; the file is then as it was
+    :raises OSError: when that cannot be done, with the file's name; the file is then as it was
     """
     data = text.encode()
     if _is_so(path, data, mode):
@@ -46,8 +46,10 @@ def replace(path: Path, text: str, mode: int = 0o600) -> bool:
     try:
         _write(made, data, mode)
         made.replace(path)
-    except BaseException:
+    except BaseException as error:
         made.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # that of a full disk names no file
         raise
     sync_folder(path.parent)
     _sweep(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -289,6 +290,19 @@ def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> N
     nas.ticks(1)
     (subject,) = subjects(mail)
     assert "failed: ValueError: a fault of its own" in subject
+
+
+def test_a_disk_that_ends_a_run_is_told_with_what_to_do(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini(events="run_failed"))
+    error, now = OSError(errno.ENOSPC, "No space left on device", "/state/x"), datetime.now().astimezone()
+    said = "/state/x: No space left on device; look at the disk that holds it, and at its owner"
+    people.crashed(nas.settings, error, [], now)
+    bookkeeping.crashed(nas.settings, now, 1.0, error)
+    nas.ticks(1)
+    assert subjects(mail) == [
+        f"chianas01: the run failed: {said}; see drive_manager.log",
+        f"chianas01: the last run failed: {said}",
+    ]
 
 
 def test_a_run_that_crashes_each_minute_is_told_once_a_day_and_sentry_has_it(
