@@ -217,6 +217,26 @@ def test_one_bad_plot_does_not_hold_up_the_rest(
     assert offered(notes).count("bad.plot") == count
 
 
+@pytest.mark.parametrize(
+    ("change", "offers"),
+    [
+        ("os.utime(plot)", 1),  # the same file: another run's
+        ("os.rename(Path(FOLDER, 'other'), plot)", 2),  # another file: this run's
+    ],
+)
+def test_a_plot_that_changes_meanwhile_is_looked_at_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, notes: Path, change: str, offers: int
+) -> None:
+    (plot,) = plots(tmp_path, a=100).values()
+    (tmp_path / "other").write_bytes(plot.read_bytes())
+    first = f"plot, first = Path({str(plot)!r}), Path(FOLDER, 'other').exists()\n"
+    text = f"{first}keep((lambda: {change}) if first else None)"
+    assert run(tmp_path, nas_that(tmp_path, "box", text, notes)) == 1
+    assert (len(offered(notes)), plot.exists()) == (offers, offers == 1)
+    why = "it changed while it was being sent; it is looked at again, in the next run at the latest"
+    assert errors(caplog) == [f"{plot} stays here: {why}"]
+
+
 def test_many_bad_plots_are_not_a_bad_nas(tmp_path: Path, notes: Path) -> None:
     made = plots(tmp_path, bad1=100, bad2=100, bad3=100, bad4=100, a=100)
     touch = 'name = heard["name"]\nkeep((lambda: os.utime(Path(FOLDER, "plots", name))) if "bad" in name else None)'
