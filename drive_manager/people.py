@@ -131,7 +131,9 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
     )
     facts = (*present, *senses.missing(ran.after.drives, world.offline))
     farm = _farm(ran, book)
-    conditions, remembered = rules.judge(facts, farm, ran.world.senses.memory, settings.health, world.now)
+    conditions, memory_after = rules.judge(facts, farm, ran.world.senses.memory, settings.health, world.now)
+    days = settings.files.history_days
+    remembered = rules_memory.pruned(memory_after, world.now.timestamp(), days)
     holding.recover(ran.folder)
     before = holding.known(ran.folder)
     gone = rules_farm.forgotten(farm, world.now)

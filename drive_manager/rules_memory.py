@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Memory:
-    """By subject: samples (Unix time, value) of each counter, how hot (0, 1, 2), plots, failed readings.
+    """By subject: samples (Unix time, value) of each counter, how hot (0, 1, 2), plots, failed readings, when `seen`.
 
     `warmer`: readings in a row by which a disk without a sensor was warmer than its neighbours.
     `soon` is how soon the farm will be full (0, 1, 2) and `full_since` when it became full (Unix), or 0.
@@ -52,6 +52,10 @@ class Memory:
     soon: int = 0
     full_since: float = 0.0
     warmer: Mapping[str, Unread] = field(default_factory=dict)
+    seen: Mapping[str, float] = field(default_factory=dict)
+
+
+_BY_SUBJECT = ("counters", "heat", "plots", "unread", "warmer", "seen")
 
 
 def load(state_folder: Path) -> Memory:
@@ -68,6 +72,23 @@ def load(state_folder: Path) -> Memory:
 def keep(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
     return files.write_json(state_folder / NAME, asdict(memory))
+
+
+def day_of(at: float) -> float:
+    """The day's beginning (Unix, UTC): a drive's last sight is kept so, not to write each minute."""
+    return at // DAY_S * DAY_S
+
+
+def pruned(memory: Memory, now: float, days: float) -> Memory:
+    """The memory without drives not seen in so many days, which count from now on where that is not known."""
+    parts: dict[str, Mapping[str, Any]] = {name: getattr(memory, name) for name in _BY_SUBJECT}
+    unknown = {subject for part in parts.values() for subject in part if subject not in memory.seen}
+    parts["seen"] = {**memory.seen, **dict.fromkeys(unknown, day_of(now))}
+    old = {subject for subject, at in parts["seen"].items() if at < now - days * DAY_S}
+    left: dict[str, Any] = {
+        name: {key: each for key, each in part.items() if key not in old} for name, part in parts.items()
+    }
+    return replace(memory, **left)
 
 
 def sampled(samples: Samples, value: int, at: float) -> Samples:
@@ -104,4 +125,5 @@ def _memory(found: object) -> Memory:
         int(facts["soon"]),
         float(facts["full_since"]),
         {subject: typed(Unread(**each)) for subject, each in facts.get("warmer", {}).items()},
+        {subject: float(at) for subject, at in facts.get("seen", {}).items()},
     )

@@ -24,6 +24,7 @@ from drive_manager import (
     people,
     report,
     report_sources,
+    rules_memory,
     settings,
     tick,
 )
@@ -282,6 +283,18 @@ def test_all_services_hanging_cost_15_seconds_at_most(nas: Nas, mail: MailServer
         assert took_s - 2 < run["seconds"] <= took_s, "messages are part of a run"
         assert "no drive is mounted" in nas.script.read_text(), "what matters was done first"
         assert [mail.hanging, len(list((nas.state / "outbox").rglob("*.json"))) > 0] == [True, True]
+
+
+def test_what_the_rules_remember_of_a_drive_goes_with_the_history(nas: Nas) -> None:
+    plots, now = rules_memory.Counted(5, 5), time.time()
+    seen = {"GONE": now - 731 * 86400, "AWAY": now - 729 * 86400}
+    rules_memory.keep(nas.state, rules_memory.Memory(plots={"GONE": plots, "AWAY": plots}, seen=seen))
+    nas.tick()
+    after = rules_memory.load(nas.state)
+    assert set(after.plots) == set(after.seen) == {"AWAY", *map(str, nas.drives)}
+    kept = (nas.state / rules_memory.NAME).stat()
+    nas.tick()
+    assert (nas.state / rules_memory.NAME).stat() == kept, "a quiet minute writes nothing"
 
 
 def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> None:
