@@ -57,6 +57,7 @@ class Drive:
     """What a look at one drive found. Sizes in bytes; `problem` says why it cannot be written, or is "".
 
     `rehearsed`: the folder of rehearsals is there. `listed`: for the next look, where nothing in it may change unseen.
+    `disk` is what names its disk, once that is known (see `disks`).
     """
 
     mount: str
@@ -72,6 +73,7 @@ class Drive:
     lone: tuple[Lone, ...] = ()
     rehearsed: bool = False
     listed: Listed | None = None
+    disk: str = ""
 
     @property
     def key(self) -> str:

@@ -103,9 +103,9 @@ class Copy:
         if not same or (facts.st_size, facts.st_mtime_ns) != (self.final.size, self.final.mtime_ns):
             raise DriveFault(f"{self.final.mount}/{self.name} changed while it was read")
         guard.still_there(self.settings.drives, self.final.mount, self.folder)
-        offline = marks.read(self.settings.files.state_folder)
-        if (mark := marks.find(offline, self.final.mount, self.final.uuid)) is not None:
-            raise DriveFault(f"{self.final.mount} was set aside meanwhile: {mark.why}")
+        offline, final = marks.read(self.settings.files.state_folder), self.final
+        if (mark := marks.find(offline, final.mount, final.uuid, final.disk)) is not None:
+            raise DriveFault(f"{final.mount} was set aside meanwhile: {mark.why}")
 
     def was_renamed(self) -> bool:
         """Whether it has another name by now, since the plotter gave that to its own file. Raises OSError."""
