@@ -122,7 +122,11 @@ def candidates(settings: Drives, mountinfo: Path = MOUNTINFO) -> mounts.Discover
     found = mounts.discover(mounts.read(mountinfo), settings.mount_points, settings.file_systems)
     if settings.mounted_only:
         return found
-    return mounts.Discovery(tuple(map(as_mount, mounts.folders(settings.mount_points, ()))), ())
+    names = {point: mounts.unfit_name(point) for point in mounts.folders(settings.mount_points, ())}
+    return mounts.Discovery(
+        tuple(as_mount(point) for point, why in names.items() if not why),
+        tuple((mounts.printable(point), why) for point, why in names.items() if why),
+    )
 
 
 def look_at(

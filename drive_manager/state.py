@@ -99,7 +99,8 @@ def plot_lock(state_folder: Path, name: str) -> Path:
     """The lock of a plot name, NAS-wide. Names share 65,536 files, which are never unlinked."""
     from hashlib import sha256  # not needed in a quiet minute
 
-    return state_folder / "locks" / f"plot-{sha256(name.encode()).hexdigest()[:4]}.lock"
+    digest = sha256(name.encode(errors="surrogateescape"))  # what lies on a drive may have any name
+    return state_folder / "locks" / f"plot-{digest.hexdigest()[:4]}.lock"
 
 
 def identities(memory: Memory, boot: str) -> dict[str, Identity]:

@@ -37,7 +37,7 @@ def replace(path: Path, text: str, mode: int = 0o600) -> bool:
 
     :raises OSError: when that cannot be done, with the file's name; the file is then as it was
     """
-    data = text.encode()
+    data = text.encode(errors="surrogateescape")  # paths as they are, whatever their bytes
     if _is_so(path, data, mode):
         return False
     # The thread's id is unique on this machine while it lives: no two writers share a temporary file, and

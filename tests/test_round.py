@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_a_plot_folder_may_be_a_link(tmp_path: Path) -> None:
     made = plotter(tmp_path, nas.target())
     assert Round(replace(made, plots=replace(made.plots, folders=(tmp_path / "way",)))).run() == 0
     assert nas.names() == ["a.plot"]
+
+
+def test_names_that_are_no_utf8(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A plot folder may have such a name; a plot of such a name is told, and stays."""
+    nas, (plot,) = SmallNas(tmp_path / "nas"), plots(tmp_path, a=100).values()
+    folder = plot.parent.rename(tmp_path / os.fsdecode(b"\xff"))
+    odd = folder / os.fsdecode(b"b\xff.plot")
+    odd.write_bytes((folder / plot.name).read_bytes())
+    made = plotter(tmp_path, nas.target())
+    for _ in range(2):
+        assert Round(replace(made, plots=replace(made.plots, folders=(folder,)))).run() == 0
+    assert (nas.names(), list(folder.iterdir())) == (["a.plot"], [odd])
+    assert "its name is not safe on every NAS" in caplog.text
+    assert errors(caplog) == []
 
 
 def test_a_plot_that_is_removed_meanwhile_is_no_trouble(
