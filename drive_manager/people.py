@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from drive_manager import (
@@ -59,18 +59,33 @@ def learn(settings: Settings, world: World) -> Mapping[str, str]:
     return unfit[-1]
 
 
-def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
-    """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
-    settings, folder, now = ran.settings, ran.folder, ran.world.now
+@dataclass(frozen=True)
+class News:
+    """What is told: letters that are not in the outbox yet, and those that are, by channel."""
+
+    letters: Sequence[Letter] = ()
+    posted: notify.Drafts = field(default_factory=dict)
+
+
+def news(ran: Ran) -> News:
+    """What is to be told of changes of drives. Never raises."""
     letters: list[Letter] = []
-    drafts: notify.Drafts = {}
     with _apart("The change of drives"):
         letters += _changed(ran)
+        letters += _written(ran, happened(ran))
+    return News(letters)
+
+
+def tell(ran: Ran, changes: News, errors: Sequence[logging.LogRecord]) -> None:
+    """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
+    settings, folder, now = ran.settings, ran.folder, ran.world.now
+    held = News()
     with _apart("What holds now"):
-        more, drafts = _alerts(ran, bookkeeping.note(ran))
-        letters += more
+        held = _alerts(ran, bookkeeping.note(ran))
     until = time.monotonic() + _TELL_S
-    letters += notify.error_letters(errors, settings, folder, now)
+    letters = [*changes.letters, *held.letters, *notify.error_letters(errors, settings, folder, now)]
+    names = {*changes.posted, *held.posted}
+    drafts = {name: [*changes.posted.get(name, ()), *held.posted.get(name, ())] for name in names}
     if letters or drafts:
         notify.post(letters, settings, folder, now, drafts, until)
     with _apart("The daily report"):
@@ -103,7 +118,7 @@ def blocked(settings: Settings, held_s: float, now: datetime) -> None:
     from manager_core.once import Told
 
     said = Told(settings.files.state_folder)
-    if held_s <= settings.health.run_limit_s or not said.first(LOCK_HELD, now):
+    if held_s <= settings.health.run_limit_s or said.lately(LOCK_HELD, now):
         return
     from manager_core import letters
 
@@ -112,18 +127,22 @@ def blocked(settings: Settings, held_s: float, now: datetime) -> None:
         f"{host}: a run of {PROGRAM} has held its lock for {held_s:.0f} s; does a drive hang? Look at dmesg"
     )
     notice = Notice("run_failed", "told", Severity.WARNING, text, host, LOCK_HELD)
-    notify.post(letters.group([notice], host, now), settings, settings.files.state_folder, now)
+    posted = _posted(letters.group([notice], host, now), settings, now)
+    said.note([LOCK_HELD], now)
+    notify.post((), settings, settings.files.state_folder, now, posted)
+
+
+def _posted(new: Sequence[Letter], settings: Settings, now: datetime) -> notify.Drafts:
+    """The letters, put into the outbox before it is noted that they are told: a run that is killed loses none."""
+    return notify.draft(new, settings, settings.files.state_folder, now, "")
 
 
 def _disks(world: World) -> list[Identity]:
     return [disk for identity in world.identities.values() for disk in identity.disks]
 
 
-def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
-    """What the rules say now, held against what was told before; what is new goes to the outbox, then it is kept.
-
-    Returns the letters that are not in the outbox yet, and those that are.
-    """
+def _alerts(ran: Ran, book: Book) -> News:
+    """What the rules say now, held against what was told before; what is new goes to the outbox, then it is kept."""
     settings, world = ran.settings, ran.world
     reading = health_cache.load(ran.folder)
     present = senses.facts_of(
@@ -134,7 +153,6 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
     conditions, memory_after = rules.judge(facts, farm, ran.world.senses.memory, settings.health, world.now)
     days = settings.files.history_days
     remembered = rules_memory.pruned(memory_after, world.now.timestamp(), days)
-    holding.recover(ran.folder)
     before = holding.known(ran.folder)
     gone = rules_farm.forgotten(farm, world.now)
     lasting = {key: alert for key, alert in before.items() if key not in gone}
@@ -144,13 +162,13 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
     if new and told != before:
         drafts = notify.draft(new, settings, ran.folder, world.now, holding.mark(told))
     kept = _keep(ran, remembered, told, before)
-    if notices:
+    if noted := [*notices, *happened(ran)]:
         from drive_manager.ledger import NAME, Ledger
 
-        Ledger(ran.folder / NAME).alerts(notices, world.now)
-        for one in notices:
+        Ledger(ran.folder / NAME).alerts(noted, world.now)
+        for one in noted:
             log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
-    return ([], drafts) if drafts and kept else (new, {})
+    return News((), drafts) if drafts and kept else News(new)
 
 
 def _written(ran: Ran, notices: Sequence[Notice]) -> list[Letter]:
@@ -176,17 +194,22 @@ def step(
     facts: Sequence[rules.DriveFacts],
     ran: Ran,
 ) -> tuple[dict[str, Alert], list[Notice]]:
-    """The alerts after this run, and all there is to tell, what happened to drives included. Pure."""
+    """The alerts after this run, and what is to be told of them. Pure."""
     remind = timedelta(hours=ran.settings.alerts.remind_hours)
     told, notices = alerts.step(before, conditions, ran.world.now, rules.unknown(facts), remind)
-    found = [_returned(notice, facts) for notice in notices]
-    # A drive that is lost, and comes back, is the rule's to tell: it waits for a second look, and does not flap.
-    events = [
+    return told, [_returned(notice, facts) for notice in notices]
+
+
+def happened(ran: Ran) -> list[Notice]:
+    """What is to be told of what happened to drives. Pure.
+
+    One that is lost, and comes back, is a rule's to tell: it waits for a second look, and does not flap.
+    """
+    return [
         Notice(event.told, "told", _severity(event), event.text, event.serial or event.mount, event.what)
         for event in ran.decision.events
         if event.told and event.what not in ("lost", "returned")
     ]
-    return told, [*found, *events]
 
 
 def _severity(event: Event) -> Severity:
@@ -249,17 +272,18 @@ def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRe
 
     with _apart("The end of the run"):
         folder, host = settings.files.state_folder, notify.host(settings)
-        new: list[Letter] = []
-        if Told(folder).first("run_failed", now):
+        posted: notify.Drafts = {}
+        if not (said := Told(folder)).lately("run_failed", now):
             text = f"{host}: the run failed: {secrets.redact(reason(error))}; see {PROGRAM}.log"
             notice = Notice("run_failed", "told", alerts.Severity.WARNING, text, host, "run_failed")
-            new += letters.group([notice], host, now)
+            posted = _posted(letters.group([notice], host, now), settings, now)
+            said.note(["run_failed"], now)
         record = log.makeRecord(
             log.name, logging.ERROR, __file__, 0, f"A run ended by {type(error).__name__}: %s", (error,),
             (type(error), error, error.__traceback__), "crashed",
         )  # fmt: skip
         until = time.monotonic() + _TELL_S
-        new += notify.error_letters([*errors, record], settings, folder, now)
-        if new:
-            notify.post(new, settings, folder, now, until=until)
+        faults = notify.error_letters([*errors, record], settings, folder, now)
+        if faults or posted:
+            notify.post(faults, settings, folder, now, posted, until)
         notify.flush(settings, folder, now, until)

@@ -85,6 +85,11 @@ def read(state_folder: Path) -> Memory:
 
 def write(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
+    return files.replace(state_folder / NAME, text(memory))
+
+
+def text(memory: Memory) -> str:
+    """The memory as it is kept."""
     value = {
         **vars(memory),
         **{name: _plain(getattr(memory, name)) for name in ("hung", "sensors", "waits")},
@@ -92,7 +97,7 @@ def write(state_folder: Path, memory: Memory) -> bool:
         "script": vars(memory.script),
     }
     del value["fresh"]
-    return files.write_json(state_folder / NAME, value)
+    return files.json_text(value)
 
 
 def plot_lock(state_folder: Path, name: str) -> Path:

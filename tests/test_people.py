@@ -351,7 +351,8 @@ def test_a_fault_of_the_telling_itself_is_logged_and_stops_nothing(
     decision = tick.decide(world, before, nas.settings.drives)
     broken = replace(nas.settings, health=None)  # type: ignore[arg-type]
     assert people.learn(broken, world) == world.unfit
-    people.tell(Ran(broken, before, decision.memory, world, decision, now), [])
+    ran = Ran(broken, before, decision.memory, world, decision, now)
+    people.tell(ran, people.news(ran), [])
     assert "The disks' health: not done in this run, by a fault of the program" in caplog.text
     assert "The daily report: not done" not in caplog.text
 
@@ -378,8 +379,7 @@ def test_another_drive_in_a_drives_place_waits_for_no_morning(nas: Nas) -> None:
     ran = Ran(
         nas.settings, before, decision.memory, world, replace(decision, events=(swapped, found)), world.now
     )
-    _, notices = people.step({}, (), (), ran)
-    assert [(each.text, each.severity) for each in notices] == [
+    assert [(each.text, each.severity) for each in people.happened(ran)] == [
         (swapped.text, Severity.CRITICAL), (found.text, Severity.WARNING),
     ]  # fmt: skip
 
@@ -414,9 +414,10 @@ def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
     before, _, world = minute.observe(nas.settings)
     later = replace(world, now=now + timedelta(hours=2))
     decision = tick.decide(later, before, nas.settings.drives)
-    people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
+    ran = Ran(nas.settings, before, decision.memory, later, decision, later.now)
+    people.tell(ran, people.news(ran), [])
     assert len(subjects(mail)) == 1, subjects(mail)
     assert not [key for key in holding.known(nas.state) if key.startswith("silent_plotter")]
     book.offer("plotter1", later.now)
-    people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
+    people.tell(ran, people.news(ran), [])
     assert len(subjects(mail)) == 1, subjects(mail)

@@ -213,7 +213,7 @@ class Nas:
         decision = tick.decide(world, self.memory, self.settings.drives)
         before, self.memory = self.memory, decision.memory
         ran = Ran(self.settings, before, self.memory, world, decision, now)
-        people.tell(ran, ())
+        people.tell(ran, people.news(ran), ())
         bookkeeping.ended(ran, 0.1)
 
     def _world(self, minute: int, now: datetime) -> tick.World:
