@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import ages, bookkeeping, disks, marks, people, script, senses, state, sweep, tick
+from drive_manager import ages, bookkeeping, disks, marks, news, people, script, senses, state, sweep, tick
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
-from drive_manager.people import News
+from drive_manager.news import News
 from drive_manager.ran import Ran
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
@@ -49,10 +49,10 @@ def _run(settings: Settings, began: datetime, watch: Watch) -> None:
     clock = time.monotonic()
     try:
         before, seen, world = observe(settings)
-        ran, news = _act(settings, before, seen, world, began)
+        ran, told = _act(settings, before, seen, world, began)
         ran = replace(ran, after=_heed(settings, ran.after, world, people.learn(settings, world)))
         watch.done(ran.code)
-        people.tell(ran, news, watch.errors.records)
+        people.tell(ran, told, watch.errors.records)
     except (Exception, KeyboardInterrupt) as error:
         bookkeeping.crashed(settings, began, time.monotonic() - clock, error)
         if isinstance(error, Exception):
@@ -122,7 +122,7 @@ def _act(
     for level, text in decision.messages:
         log.log(level, "%s", text)
     ran = Ran(settings, memory, after, world, decision, began)
-    news = _keep_and_tell(ran)
+    changes = _keep_and_tell(ran)
     sweep.leftover_signs(settings)
     sweep.rehearsals(settings, world.drives)
     stale = ages.stale(world.drives, waits, settings.receive.partial_days, now)
@@ -133,19 +133,19 @@ def _act(
     if not decision.messages:
         active = ", ".join(after.active) or "none"
         log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
-    return replace(ran, after=after), news
+    return replace(ran, after=after), changes
 
 
 def _keep_and_tell(ran: Ran) -> News:
     """Keep the memory, and put what is told of changes of drives into the outbox: neither without the other."""
     holding.recover(ran.folder, state.NAME)
-    news, mark = people.news(ran), ""
+    told, mark = news.of_drives(ran), ""
     drafts: notify.Drafts = {}
-    if news.letters:
+    if told.letters:
         mark = outbox.mark(state.text(ran.after))
-        drafts = notify.draft(news.letters, ran.settings, ran.folder, ran.world.now, mark)
+        drafts = notify.draft(told.letters, ran.settings, ran.folder, ran.world.now, mark)
     kept = _keep(ran.settings, ran.after, mark)
-    return News((), drafts) if drafts and kept else news
+    return News((), drafts) if drafts and kept else told
 
 
 def _heed(settings: Settings, memory: Memory, world: tick.World, unfit: Mapping[str, str]) -> Memory:

@@ -5,11 +5,10 @@ Nothing here raises or changes the run's result: a NAS receives plots also when 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from drive_manager import (
@@ -25,8 +24,8 @@ from drive_manager import (
 from drive_manager.bookkeeping import Book
 from drive_manager.choose import Outcome
 from drive_manager.identity import Identity
-from drive_manager.life import Event
 from drive_manager.memory import failures
+from drive_manager.news import News, apart, happened, written
 from drive_manager.ran import Ran
 from drive_manager.rules_farm import FarmFacts
 from drive_manager.settings import PROGRAM, Settings
@@ -47,7 +46,7 @@ _TELL_S = (
 def learn(settings: Settings, world: World) -> Mapping[str, str]:
     """Ask the disks for their health, when it is time; the drives that must get no plot by what is known now."""
     folder, unfit = settings.files.state_folder, [world.unfit]
-    with _apart("The disks' health"):
+    with apart("The disks' health"):
         health_cache.refresh(folder, _disks(world), settings.health)
         present = senses.facts_of(
             world.drives, world.identities, world.offline, world.senses.degrees, health_cache.load(folder),
@@ -59,28 +58,11 @@ def learn(settings: Settings, world: World) -> Mapping[str, str]:
     return unfit[-1]
 
 
-@dataclass(frozen=True)
-class News:
-    """What is told: letters that are not in the outbox yet, and those that are, by channel."""
-
-    letters: Sequence[Letter] = ()
-    posted: notify.Drafts = field(default_factory=dict)
-
-
-def news(ran: Ran) -> News:
-    """What is to be told of changes of drives. Never raises."""
-    letters: list[Letter] = []
-    with _apart("The change of drives"):
-        letters += _changed(ran)
-        letters += _written(ran, happened(ran))
-    return News(letters)
-
-
 def tell(ran: Ran, changes: News, errors: Sequence[logging.LogRecord]) -> None:
     """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
     settings, folder, now = ran.settings, ran.folder, ran.world.now
     held = News()
-    with _apart("What holds now"):
+    with apart("What holds now"):
         held = _alerts(ran, bookkeeping.note(ran))
     until = time.monotonic() + _TELL_S
     letters = [*changes.letters, *held.letters, *notify.error_letters(errors, settings, folder, now)]
@@ -88,29 +70,12 @@ def tell(ran: Ran, changes: News, errors: Sequence[logging.LogRecord]) -> None:
     drafts = {name: [*changes.posted.get(name, ()), *held.posted.get(name, ())] for name in names}
     if letters or drafts:
         notify.post(letters, settings, folder, now, drafts, until)
-    with _apart("The daily report"):
+    with apart("The daily report"):
         if (day := report_due.due(settings, now)) is not None:
             from drive_manager import report_send
 
             report_send.daily(settings, ran.after, ran.world, day, until)
     notify.flush(settings, folder, now, until)
-
-
-@contextlib.contextmanager
-def _apart(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        log.exception("%s: not done in this run, by a fault of the program; please report it", what)
-
-
-def _changed(ran: Ran) -> Iterator[Letter]:
-    if set(ran.before.active) - set(ran.decision.choice.active):
-        from drive_manager import change
-
-        letter = change.letter(ran)
-        if letter is not None:
-            yield letter
 
 
 def blocked(settings: Settings, held_s: float, now: datetime) -> None:
@@ -157,7 +122,7 @@ def _alerts(ran: Ran, book: Book) -> News:
     gone = rules_farm.forgotten(farm, world.now)
     lasting = {key: alert for key, alert in before.items() if key not in gone}
     told, notices = step(lasting, conditions, facts, ran)
-    new = _written(ran, notices)
+    new = written(ran, notices)
     drafts: notify.Drafts = {}
     if new and told != before:
         drafts = notify.draft(new, settings, ran.folder, world.now, holding.mark(told))
@@ -169,14 +134,6 @@ def _alerts(ran: Ran, book: Book) -> News:
         for one in noted:
             log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
     return News((), drafts) if drafts and kept else News(new)
-
-
-def _written(ran: Ran, notices: Sequence[Notice]) -> list[Letter]:
-    if not notices:
-        return []
-    from manager_core import letters
-
-    return letters.group(notices, notify.host(ran.settings), ran.world.now)
 
 
 _LEVELS = {
@@ -198,22 +155,6 @@ def step(
     remind = timedelta(hours=ran.settings.alerts.remind_hours)
     told, notices = alerts.step(before, conditions, ran.world.now, rules.unknown(facts), remind)
     return told, [_returned(notice, facts) for notice in notices]
-
-
-def happened(ran: Ran) -> list[Notice]:
-    """What is to be told of what happened to drives. Pure.
-
-    One that is lost, and comes back, is a rule's to tell: it waits for a second look, and does not flap.
-    """
-    return [
-        Notice(event.told, "told", _severity(event), event.text, event.serial or event.mount, event.what)
-        for event in ran.decision.events
-        if event.told and event.what not in ("lost", "returned")
-    ]
-
-
-def _severity(event: Event) -> Severity:
-    return Severity.CRITICAL if event.critical else Severity.WARNING
 
 
 def _returned(notice: Notice, facts: Sequence[rules.DriveFacts]) -> Notice:
@@ -270,7 +211,7 @@ def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRe
     from manager_core import letters, secrets
     from manager_core.once import Told
 
-    with _apart("The end of the run"):
+    with apart("The end of the run"):
         folder, host = settings.files.state_folder, notify.host(settings)
         posted: notify.Drafts = {}
         if not (said := Told(folder)).lately("run_failed", now):

@@ -21,6 +21,7 @@ from drive_manager import (
     marks,
     memory,
     minute,
+    news,
     people,
     report,
     report_sources,
@@ -352,7 +353,7 @@ def test_a_fault_of_the_telling_itself_is_logged_and_stops_nothing(
     broken = replace(nas.settings, health=None)  # type: ignore[arg-type]
     assert people.learn(broken, world) == world.unfit
     ran = Ran(broken, before, decision.memory, world, decision, now)
-    people.tell(ran, people.news(ran), [])
+    people.tell(ran, news.of_drives(ran), [])
     assert "The disks' health: not done in this run, by a fault of the program" in caplog.text
     assert "The daily report: not done" not in caplog.text
 
@@ -379,7 +380,7 @@ def test_another_drive_in_a_drives_place_waits_for_no_morning(nas: Nas) -> None:
     ran = Ran(
         nas.settings, before, decision.memory, world, replace(decision, events=(swapped, found)), world.now
     )
-    assert [(each.text, each.severity) for each in people.happened(ran)] == [
+    assert [(each.text, each.severity) for each in news.happened(ran)] == [
         (swapped.text, Severity.CRITICAL), (found.text, Severity.WARNING),
     ]  # fmt: skip
 
@@ -415,9 +416,9 @@ def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
     later = replace(world, now=now + timedelta(hours=2))
     decision = tick.decide(later, before, nas.settings.drives)
     ran = Ran(nas.settings, before, decision.memory, later, decision, later.now)
-    people.tell(ran, people.news(ran), [])
+    people.tell(ran, news.of_drives(ran), [])
     assert len(subjects(mail)) == 1, subjects(mail)
     assert not [key for key in holding.known(nas.state) if key.startswith("silent_plotter")]
     book.offer("plotter1", later.now)
-    people.tell(ran, people.news(ran), [])
+    people.tell(ran, news.of_drives(ran), [])
     assert len(subjects(mail)) == 1, subjects(mail)
