@@ -9,7 +9,7 @@ from collections.abc import Collection
 from datetime import datetime, timezone
 from math import inf
 
-from drive_manager import history, marks, memory, minute, mounts, sweep
+from drive_manager import disks, history, marks, memory, minute, mounts, sweep
 from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import candidates, uuid_of
 from drive_manager.errors import DriveGone, NasError
@@ -33,8 +33,8 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
     """
     point = _point(mount)
     folder = settings.files.state_folder
-    uuid = _uuid(settings, point)
-    mark = marks.find(marks.read(folder), point, uuid)
+    uuid, disk = _named(settings, point)
+    mark = marks.find(marks.read(folder), point, uuid, disk)
     if mark is not None:
         print(f"{point} is offline already, since {moment(mark.since)}: {mark.why}")
     if dry_run:
@@ -43,7 +43,7 @@ def offline(settings: Settings, mount: str, why: str, *, dry_run: bool, wait_s: 
         return 0
     if mark is None:
         since = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
-        marks.set_aside(folder, point, uuid, mounts.printable(why), since)
+        marks.set_aside(folder, point, uuid, mounts.printable(why), since, disk=disk)
         print(f"{point} is offline: no new plot is sent there", flush=True)
         history.drive_event(settings, point, "offline", mounts.printable(why))
     try:
@@ -120,11 +120,11 @@ def online(settings: Settings, mount: str, *, dry_run: bool) -> int:
     Raises NoSuchDrive, marks.MarksUnreadable, marks.MarksBusy, OSError.
     """
     point, known = _point(mount), _known(settings)
-    uuid = known.get(point, "")
+    uuid, disk = known.get(point, ("", ""))
     folder = settings.files.state_folder
-    mark = marks.find(marks.read(folder), point, uuid)
+    mark = marks.find(marks.read(folder), point, uuid, disk)
     if not dry_run:
-        mark = marks.take_back(folder, point, uuid)
+        mark = marks.take_back(folder, point, uuid, disk)
     forgot = not dry_run and memory.forget_rest(folder, point)
     if mark is None and not forgot and point not in known:
         raise _none_such(point, known)
@@ -145,8 +145,8 @@ def _point(mount: str) -> str:
     return mount.rstrip("/") or "/"
 
 
-def _uuid(settings: Settings, point: str) -> str:
-    """The UUID of a drive that is mounted or was; "" when it has none that is known. Raises NoSuchDrive."""
+def _named(settings: Settings, point: str) -> tuple[str, str]:
+    """UUID and disk of a drive that is mounted or was; "" for what is not known. Raises NoSuchDrive."""
     known = _known(settings)
     if point not in known:
         raise _none_such(point, known)
@@ -158,11 +158,13 @@ def _none_such(point: str, known: Collection[str]) -> NoSuchDrive:
     return NoSuchDrive(f"{point} is not a drive of this NAS; its drives are: {drives}")
 
 
-def _known(settings: Settings) -> dict[str, str]:
-    """Each drive's UUID by mount point, seen now or by the last run; touches no drive."""
-    uuids = mounts.uuids()
+def _known(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Each drive's UUID and disk by mount point, seen now or by the last run; touches no drive."""
+    uuids, here = mounts.uuids(), candidates(settings.drives).mounts
     remembered = minute.remembered(settings).drives.values()
-    known = {drive.mount: drive.uuid for drive in remembered if not drive.replaced}
-    for mount in candidates(settings.drives).mounts:
-        known[mount.point] = uuid_of(mount, uuids) or known.get(mount.point, "")
+    known = {drive.mount: (drive.uuid, drive.identity.own) for drive in remembered if not drive.replaced}
+    for mount, disk in zip(here, disks.names(here), strict=True):
+        now, before = (uuid_of(mount, uuids), disk), known.get(mount.point, ("", ""))
+        same = not any(now) or any(one and one == other for one, other in zip(now, before, strict=True))
+        known[mount.point] = (now[0] or before[0], now[1] or before[1]) if same else now
     return known

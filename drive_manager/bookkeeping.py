@@ -14,6 +14,7 @@ from drive_manager.identity import UNKNOWN, Identity
 from drive_manager.ledger import NAME, Ledger, SeenDrive
 from drive_manager.ran import Ran
 from drive_manager.settings import PROGRAM, Settings
+from manager_core.program import reason
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,7 @@ def _oldest(drives: Sequence[Mapping[str, object]]) -> datetime | None:
 
 def crashed(settings: Settings, began: datetime, seconds: float, error: BaseException) -> None:
     """Note a run that did not come to its end: by a fault, for the next run to tell of, or told so. Never raises."""
-    fault = f"{_BROKE_OFF}{type(error).__name__}: {error}"[:500]
-    text = fault if isinstance(error, Exception) else _STOPPED
+    text = f"{_BROKE_OFF}{reason(error)}"[:500] if isinstance(error, Exception) else _STOPPED
     try:
         Ledger(settings.files.state_folder / NAME).run(PROGRAM, began, seconds, 1, text)
     except Exception:

@@ -88,7 +88,7 @@ def _marks_text(world: World) -> str:
 def _script(settings: Settings, memory: Memory) -> Line:
     path = settings.receive.script
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         return Line("receive script", False, f"{path}: {error.strerror}; run `drive_manager` once")
     if text != memory.script.text or not os.access(path, os.X_OK):

@@ -112,7 +112,7 @@ def fit(
     elsewhere = reserved_elsewhere(drives)
     fits = []
     for drive in drives:
-        mark = marks.find(offline, drive.mount, drive.uuid)
+        mark = marks.find(offline, drive.mount, drive.uuid, drive.disk)
         why_not = f"offline since {moment(mark.since)}: {mark.why}" if mark else drive.problem
         why_not = why_not or (unfit or {}).get(drive.mount, "")
         if why_not:

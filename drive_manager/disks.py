@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from drive_manager import identity, state
 from drive_manager.drives import Drive
-from drive_manager.identity import UNKNOWN, Identity
+from drive_manager.identity import UNKNOWN, Identity, Mounted
 from drive_manager.state import Known, Memory
 
 
@@ -23,8 +23,13 @@ def behind(
         remembered(drive, each, before.get(drive.mount)) for drive, each in zip(drives, found, strict=True)
     ]
     apart = told_apart([each for _, each in pairs], (known.identity for known in memory.drives.values()))
-    named = tuple(drive for drive, _ in pairs)
+    named = tuple(replace(drive, disk=each.own) for (drive, _), each in zip(pairs, apart, strict=True))
     return named, {drive.mount: each for drive, each in zip(named, apart, strict=True)}
+
+
+def names(mounted: Sequence[Mounted]) -> list[str]:
+    """What names the disk behind each of these alone, as `Identity.own`, by what the system shows now."""
+    return [each.own for each in told_apart([identity.of(mount) for mount in mounted])]
 
 
 def remembered(drive: Drive, found: Identity, before: Known | None) -> tuple[Drive, Identity]:

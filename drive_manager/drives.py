@@ -57,6 +57,7 @@ class Drive:
     """What a look at one drive found. Sizes in bytes; `problem` says why it cannot be written, or is "".
 
     `rehearsed`: the folder of rehearsals is there. `listed`: for the next look, where nothing in it may change unseen.
+    `disk` is what names its disk, once that is known (see `disks`).
     """
 
     mount: str
@@ -72,6 +73,7 @@ class Drive:
     lone: tuple[Lone, ...] = ()
     rehearsed: bool = False
     listed: Listed | None = None
+    disk: str = ""
 
     @property
     def key(self) -> str:
@@ -120,7 +122,11 @@ def candidates(settings: Drives, mountinfo: Path = MOUNTINFO) -> mounts.Discover
     found = mounts.discover(mounts.read(mountinfo), settings.mount_points, settings.file_systems)
     if settings.mounted_only:
         return found
-    return mounts.Discovery(tuple(map(as_mount, mounts.folders(settings.mount_points, ()))), ())
+    names = {point: mounts.unfit_name(point) for point in mounts.folders(settings.mount_points, ())}
+    return mounts.Discovery(
+        tuple(as_mount(point) for point, why in names.items() if not why),
+        tuple((mounts.printable(point), why) for point, why in names.items() if why),
+    )
 
 
 def look_at(

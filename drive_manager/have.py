@@ -88,7 +88,7 @@ def _opened(final: Final, name: str, settings: Settings) -> Iterator[Published]:
             raise Refusal("failed", why) from error
         try:
             facts = (final.size, final.mtime_ns)
-            yield Published(settings, final.mount, final.uuid, name, facts, folder, fd)
+            yield Published(settings, final.mount, final.uuid, final.disk, name, facts, folder, fd)
         finally:
             os.close(fd)
     finally:

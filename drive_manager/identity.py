@@ -57,6 +57,11 @@ class Identity:
         return f"{name}-part{self.part}" if name and self.part not in ("", "1") else name
 
     @property
+    def own(self) -> str:
+        """The key when it names this drive alone; "" when others show the same serial number."""
+        return "" if self.shared or self.bay else self.key
+
+    @property
     def disks(self) -> tuple[Identity, ...]:
         """The disks to ask for their health: the members, or this one; none that are gone."""
         return tuple(each for each in self.members or (self,) if each.disk)

@@ -199,7 +199,7 @@ class Landing:
         offer, facts = self._offer, os.fstat(self._partial.fd)
         figures = (facts.st_size, facts.st_mtime_ns)
         published = Published(
-            self._settings, self._where.mount, self._where.uuid, offer.name, figures,
+            self._settings, self._where.mount, self._where.uuid, self._where.disk, offer.name, figures,
             self._where.folder, self._partial.fd, offer.rehearsal,
         )  # fmt: skip
         answer = self._voice.answer()
@@ -239,10 +239,10 @@ class Landing:
 
     def _set_aside(self, why: str) -> str:
         """Have nobody write to the drive any more; for people, what came of that. Never raises."""
-        mount, state = self._where.mount, self._settings.files.state_folder
-        since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        where, state = self._where, self._settings.files.state_folder
+        mount, since = where.mount, time.strftime("%Y-%m-%dT%H:%M:%S%z")
         try:
-            marks.set_aside(state, mount, self._where.uuid, why, since, failed=True)
+            marks.set_aside(state, mount, where.uuid, why, since, disk=where.disk, failed=True)
         except (ManagerError, OSError) as error:
             memory.remember_hang(state, mount)
             if mount in memory.resting(state):

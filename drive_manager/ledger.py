@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from drive_manager import ledger_schema as schema
 from drive_manager.ledger_spool import Entry, Spool
 from drive_manager.ledger_store import Store
+from manager_core.words import readable
 
 if TYPE_CHECKING:
     from manager_core.alerts import Notice
@@ -180,7 +181,8 @@ class Ledger:
         return removed
 
     def _write(self, entries: Sequence[Entry]) -> None:
-        """Write entries, now or, by the spool, later."""
+        """Write entries, now or, by the spool, later; made readable, for SQLite takes no name that is no UTF-8."""
+        entries = [(table, {name: _plain(value) for name, value in row.items()}) for table, row in entries]
         try:
             self._store.put(entries)
         except (sqlite3.Error, OSError) as error:
@@ -222,6 +224,10 @@ class Ledger:
 def _entry(table: str, at: datetime, row: dict[str, Any]) -> Entry:
     """An entry with a name of its own, by which it is known when it comes twice."""
     return table, {"entry": os.urandom(12).hex(), "at": at.timestamp(), **row}
+
+
+def _plain(value: object) -> object:
+    return readable(value) if isinstance(value, str) else value
 
 
 def _facts(seen: SeenDrive) -> dict[str, Any]:

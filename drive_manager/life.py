@@ -216,7 +216,7 @@ def _remembered(old: Known, around: Surroundings) -> bool:
 
 def _taken(known: Known, offline: Mapping[str, Mark] | None) -> Mark | None:
     """The mark of a drive that a person took offline; one that a failed write left behind excuses no loss."""
-    mark = marks.find(offline or {}, known.mount, known.uuid)
+    mark = marks.find(offline or {}, known.mount, known.uuid, known.identity.own)
     return None if mark is None or mark.failed else mark
 
 

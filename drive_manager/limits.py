@@ -58,7 +58,11 @@ class HealthLimits:
         "A drive that is warmer by more than this than most in its enclosure is a warning. An enclosure is the "
         "folder above the mount points that has at least four drives in it.",
     )
-    over_median_polls: int = option("3", kinds.count(1, 100), "For so many minutes in a row.")
+    over_median_polls: int = option(
+        "3",
+        kinds.count(1, 100),
+        "This many times in a row: minutes where the kernel shows its temperature, else readings of its health.",
+    )
     reallocated: int = option(
         "16", kinds.count(0, 100000), "More reallocated sectors than this are critical,"
     )

@@ -33,6 +33,7 @@ class Mark:
     """One drive set aside: where it was mounted, its UUID ("" when unknown), why, since when (ISO 8601).
 
     `failed`: a receiver did it, since a write to the drive failed; otherwise a person did.
+    `disk` is what names its disk (see `Identity.own`), "" when unknown.
     """
 
     mount: str
@@ -40,6 +41,7 @@ class Mark:
     why: str
     since: str
     failed: bool = False
+    disk: str = ""
 
 
 def path(state_folder: Path) -> Path:
@@ -48,39 +50,38 @@ def path(state_folder: Path) -> Path:
 
 
 def read(state_folder: Path) -> dict[str, Mark]:
-    """The marks by key (UUID, or mount point where there is none). Raises MarksUnreadable."""
+    """The marks by key (UUID, else disk, else mount point). Raises MarksUnreadable."""
     try:
         return files.read_as(path(state_folder), _marks) or {}
     except files.UnreadableError as error:
         raise MarksUnreadable(str(error)) from error
 
 
-def find(marks: Mapping[str, Mark], mount: str, uuid: str) -> Mark | None:
-    """The mark of a drive: by UUID, which moves with it; by mount point where either UUID is not known."""
+def find(marks: Mapping[str, Mark], mount: str, uuid: str, disk: str = "") -> Mark | None:
+    """The mark of a drive: by UUID, else by disk, which move with it; by mount point where both do not have either."""
     if uuid and uuid in marks:
         return marks[uuid]
-    mark = marks.get(mount)
-    if mark is None:
-        mark = next((other for other in marks.values() if other.mount == mount and not uuid), None)
-    return mark
+    unsure = [mark for mark in marks.values() if not (uuid and mark.uuid)]
+    there = (mark for mark in unsure if mark.mount == mount and not (disk and mark.disk))
+    return next((mark for mark in unsure if disk and mark.disk == disk), None) or next(there, None)
 
 
 def set_aside(
-    state_folder: Path, mount: str, uuid: str, why: str, since: str, *, failed: bool = False
+    state_folder: Path, mount: str, uuid: str, why: str, since: str, *, disk: str = "", failed: bool = False
 ) -> None:
     """Mark a drive; an earlier mark of it stays as it is. Raises MarksUnreadable, MarksBusy, OSError."""
     with _locked(state_folder):
         marks = read(state_folder)
-        if find(marks, mount, uuid) is None:
-            marks[uuid or mount] = Mark(mount, uuid, why, since, failed)
+        if find(marks, mount, uuid, disk) is None:
+            marks[uuid or disk or mount] = Mark(mount, uuid, why, since, failed, disk)
             _write(state_folder, marks)
 
 
-def take_back(state_folder: Path, mount: str, uuid: str) -> Mark | None:
+def take_back(state_folder: Path, mount: str, uuid: str, disk: str = "") -> Mark | None:
     """Remove a drive's mark and return it, or None. Raises MarksUnreadable, MarksBusy, OSError."""
     with _locked(state_folder):
         marks = read(state_folder)
-        mark = find(marks, mount, uuid)
+        mark = find(marks, mount, uuid, disk)
         if mark is None:
             mark = next((other for other in marks.values() if other.mount == mount), None)
         if mark is not None:
@@ -109,7 +110,7 @@ def _marks(found: Any) -> dict[str, Mark]:
 
 def _mark(entry: Any) -> Mark:
     failed = entry.get("failed", False) is True
-    mark = Mark(entry["mount"], entry["uuid"], entry["why"], entry["since"], failed)
-    if not all(isinstance(value, str) for value in (mark.mount, mark.uuid, mark.why, mark.since)):
+    mark = Mark(entry["mount"], entry["uuid"], entry["why"], entry["since"], failed, entry.get("disk", ""))
+    if not all(isinstance(value, str) for value in (mark.mount, mark.uuid, mark.why, mark.since, mark.disk)):
         raise TypeError("not text")
     return mark

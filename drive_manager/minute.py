@@ -9,14 +9,15 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import ages, bookkeeping, disks, marks, people, script, senses, state, sweep, tick
+from drive_manager import ages, bookkeeping, disks, marks, news, people, script, senses, state, sweep, tick
 from drive_manager.look import Seen, look
 from drive_manager.marks import Mark
 from drive_manager.memory import sizes_offered
+from drive_manager.news import News
 from drive_manager.ran import Ran
 from drive_manager.settings import Settings
 from drive_manager.state import Memory
-from manager_core import steady
+from manager_core import holding, notify, outbox, steady
 from manager_core.locks import Lock, held_for
 from manager_core.watch import Watch, watched
 
@@ -48,11 +49,10 @@ def _run(settings: Settings, began: datetime, watch: Watch) -> None:
     clock = time.monotonic()
     try:
         before, seen, world = observe(settings)
-        after, decision = _act(settings, before, seen, world)
-        after = _heed(settings, after, world, people.learn(settings, world))
-        ran = Ran(settings, before, after, world, decision, began)
+        ran, told = _act(settings, before, seen, world, began)
+        ran = replace(ran, after=_heed(settings, ran.after, world, people.learn(settings, world)))
         watch.done(ran.code)
-        people.tell(ran, watch.errors.records)
+        people.tell(ran, told, watch.errors.records)
     except (Exception, KeyboardInterrupt) as error:
         bookkeeping.crashed(settings, began, time.monotonic() - clock, error)
         if isinstance(error, Exception):
@@ -109,8 +109,10 @@ def plot_size(settings: Settings) -> int:
     return settings.drives.plot_size or min(sizes, default=0)
 
 
-def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> tuple[Memory, tick.Decision]:
-    """Write the script, keep the memory, log, tidy up; what is remembered now, and what was decided."""
+def _act(
+    settings: Settings, memory: Memory, seen: Seen, world: tick.World, began: datetime
+) -> tuple[Ran, News]:
+    """Write the script, keep the memory, log, tidy up; the run, and what is told of it so far."""
     decision = tick.decide(world, memory, settings.drives)
     waits = ages.waits(world.drives, memory.waits, world.at)
     sensors = dict(world.senses.sensors)
@@ -118,7 +120,8 @@ def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> t
     after = _write_script(settings, after, decision, world)
     for level, text in decision.messages:
         log.log(level, "%s", text)
-    _keep(settings, after)
+    ran = Ran(settings, memory, after, world, decision, began)
+    changes = _keep_and_tell(ran)
     sweep.leftover_signs(settings)
     sweep.rehearsals(settings, world.drives)
     stale = ages.stale(world.drives, waits, settings.receive.partial_days, world.at)
@@ -129,7 +132,19 @@ def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> t
     if not decision.messages:
         active = ", ".join(after.active) or "none"
         log.debug("Nothing changed: %d drives, active: %s", len(seen.drives), active)
-    return after, decision
+    return replace(ran, after=after), changes
+
+
+def _keep_and_tell(ran: Ran) -> News:
+    """Keep the memory, and put what is told of changes of drives into the outbox: neither without the other."""
+    holding.recover(ran.folder, state.NAME)
+    told, mark = news.of_drives(ran), ""
+    drafts: notify.Drafts = {}
+    if told.letters:
+        mark = outbox.mark(state.text(ran.after))
+        drafts = notify.draft(told.letters, ran.settings, ran.folder, ran.world.now, mark)
+    kept = _keep(ran.settings, ran.after, mark)
+    return News((), drafts) if drafts and kept else told
 
 
 def _heed(settings: Settings, memory: Memory, world: tick.World, unfit: Mapping[str, str]) -> Memory:
@@ -159,14 +174,20 @@ def _write_script(settings: Settings, memory: Memory, decision: tick.Decision, w
     return replace(memory, script=written, script_trouble="")
 
 
-def _keep(settings: Settings, memory: Memory) -> None:
+def _keep(settings: Settings, memory: Memory, mark: str = "") -> bool:
+    """Keep the memory; drafts of this mark are letters then. False when that cannot be done."""
+    folder = settings.files.state_folder
     try:
-        state.write(settings.files.state_folder, memory)
+        state.write(folder, memory)
+        if mark:
+            outbox.issue(outbox.drafts(folder), mark)
     except OSError as error:
         log.error(
             "%s cannot be written: %s; what was told is told again in the next run",
-            settings.files.state_folder / state.NAME, error.strerror or error,
+            folder / state.NAME, error.strerror or error,
         )  # fmt: skip
+        return False
+    return True
 
 
 def _marks(state_folder: Path) -> tuple[Mapping[str, Mark] | None, str]:

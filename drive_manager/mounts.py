@@ -121,6 +121,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def unfit_name(point: str) -> str:
+    """Why a mount point of this name cannot be used, or ""; it could not be written into script, ledger or message."""
+    try:
+        point.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; mount it elsewhere"
+    return "" if point.isprintable() else "its path has characters that cannot be printed; mount it elsewhere"
+
+
 def _parse(line: str) -> Mount | None:
     fields = line.split(" ")
     try:
@@ -157,8 +166,8 @@ def _matches_any(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _not_a_drive(mount: Mount, file_systems: Sequence[str]) -> str:
-    if not mount.point.isprintable():
-        return "its path has characters that cannot be printed; mount it elsewhere"
+    if why := unfit_name(mount.point):
+        return why
     if mount.fs_type not in file_systems:
         return f"its file system {mount.fs_type} is not in the option file_systems"
     if not mount.source.startswith("/") and mount.fs_type not in _WITHOUT_DEVICE:

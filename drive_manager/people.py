@@ -5,10 +5,9 @@ Nothing here raises or changes the run's result: a NAS receives plots also when 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,8 +24,8 @@ from drive_manager import (
 from drive_manager.bookkeeping import Book
 from drive_manager.choose import Outcome
 from drive_manager.identity import Identity
-from drive_manager.life import Event
 from drive_manager.memory import failures
+from drive_manager.news import News, apart, happened, written
 from drive_manager.ran import Ran
 from drive_manager.rules_farm import FarmFacts
 from drive_manager.settings import PROGRAM, Settings
@@ -34,6 +33,7 @@ from drive_manager.tick import World
 from manager_core import alerts, holding, notify
 from manager_core.alerts import Alert, Condition, Notice, Severity
 from manager_core.letters import Letter
+from manager_core.program import reason
 from manager_core.steady import Noted
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _TELL_S = (
 def learn(settings: Settings, world: World) -> Mapping[str, str]:
     """Ask the disks for their health, when it is time; the drives that must get no plot by what is known now."""
     folder, unfit = settings.files.state_folder, [world.unfit]
-    with _apart("The disks' health"):
+    with apart("The disks' health"):
         health_cache.refresh(folder, _disks(world), settings.health)
         present = senses.facts_of(
             world.drives, world.identities, world.offline, world.senses.degrees, health_cache.load(folder),
@@ -59,21 +59,19 @@ def learn(settings: Settings, world: World) -> Mapping[str, str]:
     return unfit[-1]
 
 
-def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
+def tell(ran: Ran, changes: News, errors: Sequence[logging.LogRecord]) -> None:
     """Do all of it, each part whatever became of the others; `errors` are those that the run logged, for Sentry."""
     settings, folder, now = ran.settings, ran.folder, ran.world.now
-    letters: list[Letter] = []
-    drafts: notify.Drafts = {}
-    with _apart("The change of drives"):
-        letters += _changed(ran)
-    with _apart("What holds now"):
-        more, drafts = _alerts(ran, bookkeeping.note(ran))
-        letters += more
+    held = News()
+    with apart("What holds now"):
+        held = _alerts(ran, bookkeeping.note(ran))
     until = time.monotonic() + _TELL_S
-    letters += notify.error_letters(errors, settings, folder, now)
+    letters = [*changes.letters, *held.letters, *notify.error_letters(errors, settings, folder, now)]
+    names = {*changes.posted, *held.posted}
+    drafts = {name: [*changes.posted.get(name, ()), *held.posted.get(name, ())] for name in names}
     if letters or drafts:
         notify.post(letters, settings, folder, now, drafts, until)
-    with _apart("The daily report"):
+    with apart("The daily report"):
         if (day := report_due.due(settings, now)) is not None:
             from drive_manager import report_send
 
@@ -81,29 +79,12 @@ def tell(ran: Ran, errors: Sequence[logging.LogRecord]) -> None:
     notify.flush(settings, folder, now, until)
 
 
-@contextlib.contextmanager
-def _apart(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        log.exception("%s: not done in this run, by a fault of the program; please report it", what)
-
-
-def _changed(ran: Ran) -> Iterator[Letter]:
-    if set(ran.before.active) - set(ran.decision.choice.active):
-        from drive_manager import change
-
-        letter = change.letter(ran)
-        if letter is not None:
-            yield letter
-
-
 def blocked(settings: Settings, held_s: float, now: datetime) -> None:
     """Another run holds the lock for so long that somebody must look: told once a day. Never raises."""
     from manager_core.once import Told
 
     said = Told(settings.files.state_folder)
-    if held_s <= settings.health.run_limit_s or not said.first(LOCK_HELD, now):
+    if held_s <= settings.health.run_limit_s or said.lately(LOCK_HELD, now):
         return
     from manager_core import letters
 
@@ -112,18 +93,22 @@ def blocked(settings: Settings, held_s: float, now: datetime) -> None:
         f"{host}: a run of {PROGRAM} has held its lock for {held_s:.0f} s; does a drive hang? Look at dmesg"
     )
     notice = Notice("run_failed", "told", Severity.WARNING, text, host, LOCK_HELD)
-    notify.post(letters.group([notice], host, now), settings, settings.files.state_folder, now)
+    posted = _posted(letters.group([notice], host, now), settings, now)
+    said.note([LOCK_HELD], now)
+    notify.post((), settings, settings.files.state_folder, now, posted)
+
+
+def _posted(new: Sequence[Letter], settings: Settings, now: datetime) -> notify.Drafts:
+    """The letters, put into the outbox before it is noted that they are told: a run that is killed loses none."""
+    return notify.draft(new, settings, settings.files.state_folder, now, "")
 
 
 def _disks(world: World) -> list[Identity]:
     return [disk for identity in world.identities.values() for disk in identity.disks]
 
 
-def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
-    """What the rules say now, held against what was told before; what is new goes to the outbox, then it is kept.
-
-    Returns the letters that are not in the outbox yet, and those that are.
-    """
+def _alerts(ran: Ran, book: Book) -> News:
+    """What the rules say now, held against what was told before; what is new goes to the outbox, then it is kept."""
     settings, world = ran.settings, ran.world
     reading = health_cache.load(ran.folder)
     present = senses.facts_of(
@@ -133,33 +118,27 @@ def _alerts(ran: Ran, book: Book) -> tuple[list[Letter], notify.Drafts]:
     farm = _farm(ran, book)
     past = world.senses.memory
     clock = past.clock or Noted(world.at, world.now)
-    conditions, judged = rules.judge(facts, farm, past, settings.health, clock.now(world.at))
-    remembered = replace(judged, clock=clock.noted(world.at))
-    holding.recover(ran.folder)
+    now = clock.now(world.at)
+    conditions, judged = rules.judge(facts, farm, past, settings.health, now)
+    remembered = rules_memory.pruned(
+        replace(judged, clock=clock.noted(world.at)), now.timestamp(), settings.files.history_days
+    )
     before = holding.known(ran.folder)
-    gone = rules_farm.forgotten(judged, clock.now(world.at).timestamp())
+    gone = rules_farm.forgotten(judged, now.timestamp())
     lasting = {key: alert for key, alert in before.items() if key not in gone}
     told, notices = step(lasting, conditions, facts, ran)
-    new = _written(ran, notices)
+    new = written(ran, notices)
     drafts: notify.Drafts = {}
     if new and told != before:
         drafts = notify.draft(new, settings, ran.folder, world.now, holding.mark(told))
     kept = _keep(ran, remembered, told, before)
-    if notices:
+    if noted := [*notices, *happened(ran)]:
         from drive_manager.ledger import NAME, Ledger
 
-        Ledger(ran.folder / NAME).alerts(notices, world.now)
-        for one in notices:
+        Ledger(ran.folder / NAME).alerts(noted, world.now)
+        for one in noted:
             log.log(_LEVELS[one.kind], "Alert %s: %s", one.kind, one.text)
-    return ([], drafts) if drafts and kept else (new, {})
-
-
-def _written(ran: Ran, notices: Sequence[Notice]) -> list[Letter]:
-    if not notices:
-        return []
-    from manager_core import letters
-
-    return letters.group(notices, notify.host(ran.settings), ran.world.now)
+    return News((), drafts) if drafts and kept else News(new)
 
 
 _LEVELS = {
@@ -177,21 +156,10 @@ def step(
     facts: Sequence[rules.DriveFacts],
     ran: Ran,
 ) -> tuple[dict[str, Alert], list[Notice]]:
-    """The alerts after this run, and all there is to tell, what happened to drives included. Pure."""
+    """The alerts after this run, and what is to be told of them. Pure."""
     remind = timedelta(hours=ran.settings.alerts.remind_hours)
     told, notices = alerts.step(before, conditions, ran.world.now, rules.unknown(facts), remind)
-    found = [_returned(notice, facts) for notice in notices]
-    # A drive that is lost, and comes back, is the rule's to tell: it waits for a second look, and does not flap.
-    events = [
-        Notice(event.told, "told", _severity(event), event.text, event.serial or event.mount, event.what)
-        for event in ran.decision.events
-        if event.told and event.what not in ("lost", "returned")
-    ]
-    return told, [*found, *events]
-
-
-def _severity(event: Event) -> Severity:
-    return Severity.CRITICAL if event.critical else Severity.WARNING
+    return told, [_returned(notice, facts) for notice in notices]
 
 
 def _returned(notice: Notice, facts: Sequence[rules.DriveFacts]) -> Notice:
@@ -248,19 +216,20 @@ def crashed(settings: Settings, error: Exception, errors: Sequence[logging.LogRe
     from manager_core import letters, secrets
     from manager_core.once import Told
 
-    with _apart("The end of the run"):
-        folder, host, kind = settings.files.state_folder, notify.host(settings), type(error).__name__
-        new: list[Letter] = []
-        if Told(folder).first("run_failed", now):
-            text = f"{host}: the run failed: {kind}: {secrets.redact(str(error))}; see {PROGRAM}.log"
+    with apart("The end of the run"):
+        folder, host = settings.files.state_folder, notify.host(settings)
+        posted: notify.Drafts = {}
+        if not (said := Told(folder)).lately("run_failed", now):
+            text = f"{host}: the run failed: {secrets.redact(reason(error))}; see {PROGRAM}.log"
             notice = Notice("run_failed", "told", alerts.Severity.WARNING, text, host, "run_failed")
-            new += letters.group([notice], host, now)
+            posted = _posted(letters.group([notice], host, now), settings, now)
+            said.note(["run_failed"], now)
         record = log.makeRecord(
-            log.name, logging.ERROR, __file__, 0, f"A run ended by {kind}: %s", (error,),
+            log.name, logging.ERROR, __file__, 0, f"A run ended by {type(error).__name__}: %s", (error,),
             (type(error), error, error.__traceback__), "crashed",
         )  # fmt: skip
         until = time.monotonic() + _TELL_S
-        new += notify.error_letters([*errors, record], settings, folder, now)
-        if new:
-            notify.post(new, settings, folder, now, until=until)
+        faults = notify.error_letters([*errors, record], settings, folder, now)
+        if faults or posted:
+            notify.post(faults, settings, folder, now, posted, until)
         notify.flush(settings, folder, now, until)

@@ -29,11 +29,12 @@ CHOOSE_WAIT_S = 10.0
 
 @dataclass(frozen=True)
 class Place:
-    """A drive taken for one plot. `folder` is its open folder for plots."""
+    """A drive taken for one plot. `folder` is its open folder for plots; `disk` as in `Drive`."""
 
     mount: str
     uuid: str
     folder: int
+    disk: str = ""
 
 
 def drive_lock(state_folder: Path, mount: str) -> Path:
@@ -85,7 +86,7 @@ def taken(
         voice.step("looking", spot.drive.mount)  # opening it may hang as a look may
         folder = guard.open_drive(settings.drives, spot.drive.mount)
         try:
-            yield Place(spot.drive.mount, spot.drive.uuid, folder)
+            yield Place(spot.drive.mount, spot.drive.uuid, folder, spot.drive.disk)
         finally:
             os.close(folder)
     finally:
@@ -102,11 +103,12 @@ def _lock_one(
     try:
         writing = frozenset(mount for mount in allowed if not is_free(drive_lock(state, mount)))
         for spot in choose(found, writing, at_once, size):
-            lock = Lock(drive_lock(state, spot.drive.mount))
+            drive = spot.drive
+            lock = Lock(drive_lock(state, drive.mount))
             if not lock.take():
                 continue
             # A person who takes the drive offline marks it first and then waits for this lock.
-            if marks.find(marks.read(state), spot.drive.mount, spot.drive.uuid) is None:
+            if marks.find(marks.read(state), drive.mount, drive.uuid, drive.disk) is None:
                 return lock, spot
             lock.free()
     finally:

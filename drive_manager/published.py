@@ -23,6 +23,7 @@ class Published:
     settings: Settings
     mount: str
     uuid: str
+    disk: str
     name: str
     facts: tuple[int, int]
     folder: int
@@ -57,5 +58,5 @@ class Published:
             return
         guard.still_there(self.settings.drives, self.mount, self.folder)
         offline = marks.read(self.settings.files.state_folder)
-        if (mark := marks.find(offline, self.mount, self.uuid)) is not None:
+        if (mark := marks.find(offline, self.mount, self.uuid, self.disk)) is not None:
             raise DriveFault(f"{self.mount} was set aside meanwhile: {mark.why}")

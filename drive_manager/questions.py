@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from drive_manager import arrival, marks, netcat, state
 from drive_manager.choose import fit, once_a_device
+from drive_manager.disks import names
+from drive_manager.drives import Drive
 from drive_manager.errors import NasError, NetcatError
 from drive_manager.look import Hung, look
 from drive_manager.settings import Settings
@@ -38,9 +41,10 @@ def rooms(room: Room, settings: Settings, allowed: arrival.Allowed) -> Rooms | R
     folder = settings.files.state_folder
     try:
         offline = marks.read(folder)
-        seen = look(settings.drives, _hung(folder), only=frozenset(allowed.drives)).drives
+        seen: Sequence[Drive] = look(settings.drives, _hung(folder), only=frozenset(allowed.drives)).drives
     except (NasError, OSError) as error:
         return Refused(room.transfer, "failed", plain(f"{error}; see `drive_manager status` on the NAS"))
+    seen = [replace(each, disk=disk) for each, disk in zip(seen, names(seen), strict=True)]
     fits = [each.plots for each in once_a_device(fit(seen, offline, room.size, settings.drives))]
     return Rooms(room.transfer, sum(fits), sum(1 for plots in fits if plots))
 

@@ -141,7 +141,7 @@ class Receiver:
     def _still_valid(self) -> bool:
         """Whether the script that started this receiver, and the offline marks, are as they were then."""
         try:
-            text = self._settings.receive.script.read_text(encoding="utf-8")
+            text = self._settings.receive.script.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return False
         return script.exec_argv(text)[1:] == self._started_as and marks_stamp(self._settings) == self._marks

@@ -81,7 +81,10 @@ def _not_here(known: Mapping[str, Known], world: World) -> dict[str, Known]:
 def _pulled(memory: Memory, world: World) -> dict[str, tuple[Known, str]]:
     """The drives that a person took offline and that are gone, and why they were taken."""
     found = _not_here(life.pulled(memory.drives, world.offline), world)
-    taken = {key: marks.find(world.offline or {}, each.mount, each.uuid) for key, each in found.items()}
+    offline = world.offline or {}
+    taken = {
+        key: marks.find(offline, each.mount, each.uuid, each.identity.own) for key, each in found.items()
+    }
     return {key: (found[key], mark.why) for key, mark in taken.items() if mark is not None}
 
 

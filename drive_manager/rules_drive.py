@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from drive_manager import rules_heat, smart_facts
 from drive_manager.limits import HealthLimits
 from drive_manager.rules_facts import DriveFacts
-from drive_manager.rules_memory import DAY_S, Counted, Memory, Samples, Unread, rise, sampled
+from drive_manager.rules_memory import DAY_S, Counted, Memory, Samples, Unread, day_of, rise, sampled
 from drive_manager.smart_facts import Health
 from drive_manager.words import counted
 from manager_core.alerts import Condition, Severity
@@ -93,6 +93,7 @@ def remember(
         "plots": plots,
         "warmer": rules_heat.remember(drives, memory, limits),
         "unread": {subject: each for subject, each in unread.items() if each.polls},
+        "seen": {**memory.seen, **{drive.subject: day_of(now) for drive in drives if not drive.missing}},
     }
 
 

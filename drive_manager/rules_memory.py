@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Memory:
-    """By subject: samples (time, value) of each counter, how hot (0, 1, 2), plots, failed readings.
+    """By subject: samples (time, value) of each counter, how hot (0, 1, 2), plots, failed readings, when `seen`.
 
     `warmer`: readings in a row by which a disk without a sensor was warmer than its neighbours.
     `soon` is how soon the farm will be full (0, 1, 2) and `full_since` when it became full, or 0.
@@ -62,7 +62,11 @@ class Memory:
     full_since: float = 0.0
     warmer: Mapping[str, Unread] = field(default_factory=dict)
     heard: Mapping[str, Heard] = field(default_factory=dict)
+    seen: Mapping[str, float] = field(default_factory=dict)
     clock: Noted | None = None
+
+
+_BY_SUBJECT = ("counters", "heat", "plots", "unread", "warmer", "seen")
 
 
 def load(state_folder: Path) -> Memory:
@@ -78,6 +82,23 @@ def keep(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
     clock = memory.clock.as_json() if memory.clock else None
     return files.write_json(state_folder / NAME, {**asdict(memory), "clock": clock})
+
+
+def day_of(at: float) -> float:
+    """The day's beginning (Unix, UTC): a drive's last sight is kept so, not to write each minute."""
+    return at // DAY_S * DAY_S
+
+
+def pruned(memory: Memory, now: float, days: float) -> Memory:
+    """The memory without drives not seen in so many days, which count from now on where that is not known."""
+    parts: dict[str, Mapping[str, Any]] = {name: getattr(memory, name) for name in _BY_SUBJECT}
+    unknown = {subject for part in parts.values() for subject in part if subject not in memory.seen}
+    parts["seen"] = {**memory.seen, **dict.fromkeys(unknown, day_of(now))}
+    old = {subject for subject, at in parts["seen"].items() if at < now - days * DAY_S}
+    left: dict[str, Any] = {
+        name: {key: each for key, each in part.items() if key not in old} for name, part in parts.items()
+    }
+    return replace(memory, **left)
 
 
 def sampled(samples: Samples, value: int, at: float) -> Samples:
@@ -114,5 +135,6 @@ def _memory(facts: Any) -> Memory:
         float(facts["full_since"]),
         {subject: typed(Unread(**each)) for subject, each in facts["warmer"].items()},
         {plotter: typed(Heard(**each)) for plotter, each in facts["heard"].items()},
+        {subject: float(at) for subject, at in facts["seen"].items()},
         clock,
     )

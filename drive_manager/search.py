@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from drive_manager import choose, drives, guard, marks, memory, mounts
+from drive_manager import choose, disks, drives, guard, marks, memory, mounts
 from drive_manager.drives import Drive
 from drive_manager.errors import DriveGone
 from drive_manager.settings import Drives, Settings
@@ -31,6 +31,7 @@ class Final:
     aside: str = ""
     uuid: str = ""
     kind: str = ""
+    disk: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,21 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
     uuids = mounts.uuids()
     finals, partials, unusable = [], [], [f"{mount} hangs" for mount in skip if mount in allowed]
     spots: dict[str, Spot] = {}
-    for mount in drives.candidates(settings.drives).mounts:
+    candidates = drives.candidates(settings.drives).mounts
+    for mount, disk in zip(candidates, disks.names(candidates), strict=True):
         if mount.point in skip:
             continue
         voice.step("looking", mount.point)
         uuid = uuids.get(os.path.realpath(mount.source), "")
-        mark = marks.find(offline, mount.point, uuid)
+        mark = marks.find(offline, mount.point, uuid, disk)
         aside = f"set aside: {mark.why}" if mark else ""
         final, partial, stranger = _named(settings, mount, voice.offer.name)
         if final is not None:
-            finals.append(replace(final, aside=aside, uuid=uuid))
+            finals.append(replace(final, aside=aside, uuid=uuid, disk=disk))
         if partial and not aside:
             partials.append(mount.point)
         if mount.point in allowed:
-            drive = drives.look_at(settings.drives, mount, uuids)
+            drive = replace(drives.look_at(settings.drives, mount, uuids), disk=disk)
             problem = drive.problem or aside or stranger or resting.get(mount.point, "")
             if problem:
                 unusable.append(f"{drive.mount}: {problem}")

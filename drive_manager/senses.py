@@ -68,7 +68,7 @@ def facts_of(
     """The facts of each drive; one on several disks (md, btrfs) has facts for each of those besides. Pure."""
     for drive in drives:
         identity = identities.get(drive.mount, UNKNOWN)
-        mark = marks.find(offline or {}, drive.mount, drive.uuid)
+        mark = marks.find(offline or {}, drive.mount, drive.uuid, drive.disk)
         problem = f"{mark.why}; see `drive_manager online`" if mark and mark.failed else drive.problem
         own = DriveFacts(
             subject(identity, drive.uuid, drive.mount),

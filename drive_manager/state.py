@@ -81,6 +81,11 @@ def read(state_folder: Path) -> Memory:
 
 def write(state_folder: Path, memory: Memory) -> bool:
     """Keep the memory; False, and nothing written, when it is as before. Raises OSError."""
+    return files.replace(state_folder / NAME, text(memory))
+
+
+def text(memory: Memory) -> str:
+    """The memory as it is kept."""
     value = {
         **vars(memory),
         **{name: _plain(getattr(memory, name)) for name in ("hung", "sensors", "waits")},
@@ -88,14 +93,15 @@ def write(state_folder: Path, memory: Memory) -> bool:
         "script": vars(memory.script),
     }
     del value["fresh"]
-    return files.write_json(state_folder / NAME, value)
+    return files.json_text(value)
 
 
 def plot_lock(state_folder: Path, name: str) -> Path:
     """The lock of a plot name, NAS-wide. Names share 65,536 files, which are never unlinked."""
     from hashlib import sha256  # not needed in a quiet minute
 
-    return state_folder / "locks" / f"plot-{sha256(name.encode()).hexdigest()[:4]}.lock"
+    digest = sha256(name.encode(errors="surrogateescape"))  # what lies on a drive may have any name
+    return state_folder / "locks" / f"plot-{digest.hexdigest()[:4]}.lock"
 
 
 def identities(memory: Memory, boot: str) -> dict[str, Identity]:

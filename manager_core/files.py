@@ -37,9 +37,9 @@ def replace(path: Path, text: str, mode: int = 0o600) -> bool:
 
     Returns False, and writes nothing, when it is so already. A symbolic link is replaced by a file.
 
-    :raises OSError: when that cannot be done; the file is then as it was
+    :raises OSError: when that cannot be done, with the file's name; the file is then as it was
     """
-    data = text.encode()
+    data = text.encode(errors="surrogateescape")  # paths as they are, whatever their bytes
     if _is_so(path, data, mode):
         return False
     # The thread's id is unique on this machine while it lives: no two writers share a temporary file, and
@@ -48,8 +48,10 @@ def replace(path: Path, text: str, mode: int = 0o600) -> bool:
     try:
         _write(made, data, mode)
         made.replace(path)
-    except BaseException:
+    except BaseException as error:
         made.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # that of a full disk names no file
         raise
     sync_folder(path.parent)
     _sweep(path)

@@ -36,19 +36,20 @@ def keep(state_folder: Path, now: Mapping[str, Alert]) -> None:
 
 def mark(alerts: Mapping[str, Alert]) -> str:
     """The mark of drafts that tell what these alerts hold to be told."""
-    return _mark(_text(alerts).encode())
+    return outbox.mark(_text(alerts))
 
 
-def recover(state_folder: Path) -> None:
+def recover(state_folder: Path, *others: str) -> None:
     """See to the drafts of a run that was ended: letters if it had kept that they are told, else nothing. Never raises.
 
-    For the run that holds its lock, before it judges anew.
+    For the run that holds its lock, before it judges anew. `others` keep what is told, too, beside the alerts.
     """
     try:
         if not (found := outbox.drafts(state_folder)):
             return
-        path = state_folder / NAME
-        outbox.issue(found, _mark(path.read_bytes()) if path.exists() else "")
+        for path in (state_folder / name for name in (NAME, *others)):
+            if path.exists():
+                outbox.issue(found, outbox.mark(path.read_bytes()))
         for left in found:
             left.unlink(missing_ok=True)
     except OSError as error:
@@ -57,12 +58,6 @@ def recover(state_folder: Path) -> None:
 
 def _text(alerts: Mapping[str, Alert]) -> str:
     return files.json_text(alert_memory.as_json(alerts))
-
-
-def _mark(kept: bytes) -> str:
-    import hashlib  # not needed in a quiet run
-
-    return hashlib.sha256(kept).hexdigest()[:16]
 
 
 def show(state_folder: Path, settings: Settings, *, as_json: bool) -> int:

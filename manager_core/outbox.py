@@ -189,6 +189,13 @@ def issue(paths: Iterable[Path], mark: str) -> None:
             path.rename(path.with_name(path.name.removeprefix(_draft(mark))))
 
 
+def mark(kept: bytes | str) -> str:
+    """The mark of drafts that tell what a file of this text keeps as told."""
+    import hashlib  # not needed in a quiet run
+
+    return hashlib.sha256(kept.encode() if isinstance(kept, str) else kept).hexdigest()[:16]
+
+
 def _draft(mark: str) -> str:
     return f".draft-{mark}."
 

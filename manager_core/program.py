@@ -74,9 +74,7 @@ class Program:
         except BrokenPipeError:  # `status | head`: nobody reads the rest
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return DONE
-        except ManagerError as error:
-            log.error("%s", error)
-        except OSError as error:
+        except (ManagerError, OSError) as error:
             log.error("%s", reason(error))
         except Exception:
             log.exception("%s ended by a fault of its own; please report it", self.name)
@@ -145,8 +143,10 @@ def _stand_in() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def reason(error: OSError) -> str:
-    """What an OSError that ended a run means for a person: where, what, and what to do when it is of a file."""
+def reason(error: Exception) -> str:
+    """What an error that ended a run means for a person: of an OSError where, what, and what to do about a file."""
+    if not isinstance(error, OSError):
+        return str(error) if isinstance(error, ManagerError) else f"{type(error).__name__}: {error}"
     if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return str(error)
     return f"{error.filename}: {error.strerror}; look at the disk that holds it, and at its owner"

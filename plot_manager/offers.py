@@ -194,7 +194,7 @@ def own_fault(told: Told, verdict: Verdict, error: OSError | SourceChanged) -> N
     told.error(
         str(verdict.path),
         type(error).__name__,
-        f"{verdict.path} stays here: {reason}; the next run tries again",
+        f"{verdict.path} stays here: {reason}; it is looked at again, in the next run at the latest",
     )
 
 

@@ -22,7 +22,7 @@ from plot_manager.errors import SourceChanged
 
 log = logging.getLogger(__name__)
 
-CHANGED = "the plot changed while it was being sent; it is looked at again in the next run"
+CHANGED = "it changed while it was being sent"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Original:
         Raises SourceChanged (it stays), OSError, what `goes` raises.
         """
         if writers.has_writer(self.fd):
-            raise SourceChanged("a program has the plot open for writing; it stays until that ends")
+            raise SourceChanged("a program has it open for writing")
         self.unchanged()
         aside = self.path.name + LEAVING
         with _folder(self.path.parent) as folder:
@@ -89,9 +89,7 @@ def opened(verdict: Verdict) -> Iterator[Original]:
     fd = os.open(verdict.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if verdict.facts is None or Facts.of(os.fstat(fd)) != verdict.facts:
-            raise SourceChanged(
-                "the plot changed since it was found complete; it is looked at again in the next run"
-            )
+            raise SourceChanged("it changed since it was found complete")
         yield Original(verdict.path, verdict.facts, fd)
     finally:
         os.close(fd)

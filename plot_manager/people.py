@@ -17,7 +17,7 @@ from manager_core.alerts import Alert, Condition, Severity
 from manager_core.errors import ManagerError
 from manager_core.locks import Lock
 from manager_core.ping import Ping
-from manager_core.program import FAILED
+from manager_core.program import FAILED, reason
 from plot_manager import recall, rules, situation, told
 from plot_manager.finished import Finished
 from plot_manager.settings import PROGRAM, Settings
@@ -164,11 +164,11 @@ def _done(work: Callable[[], int]) -> tuple[int, str]:
     try:
         return work(), ""
     except (ManagerError, OSError) as error:
-        log.error("%s", error)
-        return FAILED, secrets.redact(str(error))
+        log.error("%s", reason(error))
+        return FAILED, secrets.redact(reason(error))
     except Exception as error:
         log.exception("%s ended by a fault of its own; please report it", PROGRAM)
-        return FAILED, secrets.redact(f"{type(error).__name__}: {error}")
+        return FAILED, secrets.redact(reason(error))
 
 
 def _step(

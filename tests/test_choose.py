@@ -146,6 +146,9 @@ MARKS = [
     ({"aaa": replace(MARK, uuid="aaa")}, drive(7, uuid="aaa"), True),
     ({"aaa": replace(MARK, uuid="aaa")}, drive(1, uuid="bbb"), False),
     ({"aaa": replace(MARK, uuid="aaa")}, drive(1), True),
+    ({"S1": replace(MARK, disk="S1")}, replace(drive(7), disk="S1"), True),
+    ({"S1": replace(MARK, disk="S1")}, replace(drive(1), disk="S2"), False),
+    ({"S1": replace(MARK, disk="S1")}, drive(1), True),
 ]
 
 

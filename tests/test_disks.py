@@ -64,6 +64,10 @@ def test_each_bay_has_its_own_health() -> None:
     assert [dict(each.health.attributes) for each in facts if each.health] == [{197: 8}, {}]
 
 
+def test_a_serial_number_that_others_show_too_names_no_drive() -> None:
+    assert [each.own for each in disks.told_apart([DISK, replace(DISK, disk="sdb"), OTHER])] == ["", "", "T"]
+
+
 def test_who_has_no_serial_number_shares_none() -> None:
     nameless = Identity(disk="sda")
     assert disks.told_apart([nameless, replace(nameless, disk="sdb")]) == [
@@ -93,6 +97,7 @@ def test_a_disk_that_is_gone_is_known_as_before_but_for_its_name(problem: str) -
     memory = Memory(drives={"S": WAS}, boot="now")
     (drive,), identities = disks.behind([dead(problem)], memory, "now")
     assert (drive.uuid, identities["/mnt/a"]) == ("u1", replace(DISK, disk=""))
+    assert drive.disk == "S"
     assert identities["/mnt/a"].disks == (), "nobody is asked by a name that another disk may have now"
 
 

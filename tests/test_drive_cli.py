@@ -107,7 +107,7 @@ class Nas:
         """The visible file of a transfer."""
         folder = self.base / "pm/remote_transfer_is_active"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"plot: {name}\ndrive: {drive}\npid: 1\n")
+        (folder / name).write_bytes(os.fsencode(f"plot: {name}\ndrive: {drive}\npid: 1\n"))
         return folder / name
 
 
@@ -786,10 +786,69 @@ def test_each_verb_has_help(nas: Nas) -> None:
         assert "--config FILE" in done.stdout
 
 
-def test_a_mount_point_that_is_no_utf8_is_shown(nas: Nas) -> None:
+@pytest.mark.parametrize(
+    "mounted", [False, pytest.param(True, marks=pytest.mark.root)], ids=["folders", "mounts"]
+)
+def test_a_mount_point_that_is_no_utf8_is_shown_and_not_used(nas: Nas, mounted: bool) -> None:
     """On a console of UTF-8 that takes nothing else, as most locales make it."""
-    (nas.base / os.fsdecode(b"mnt/drive\xff")).mkdir()
-    for verb in ("status", "--dry-run", "report"):
-        done = nas.run(verb, env={"PYTHONIOENCODING": "utf-8:strict"})
-        assert (done.returncode, done.stderr) == (0, ""), done
-        assert "drive\\udcff" in done.stdout
+    odd, strict = nas.base / os.fsdecode(b"mnt/drive\xff"), {"PYTHONIOENCODING": "utf-8:strict"}
+    odd.mkdir()
+    drives = [odd, nas.drive(1)] if mounted else []
+    nas.ini(mounted_only="yes" if mounted else "no", file_systems="tmpfs")
+    for drive in drives:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", drive], check=True)
+    try:
+        nas.tick()
+        assert (str(nas.drive(1)) in nas.script, "\\udcff" in nas.script) == (True, False)
+        done = {
+            args: nas.run(*args, env=strict)
+            for args in (
+                ("status",), ("status", "--json"), ("check",), ("check", "--json"), ("report",),
+                ("report", "--json"), ("alerts",), ("--dry-run",), ("offline", str(odd)), ("online", str(odd)),
+            )
+        }  # fmt: skip
+    finally:
+        for drive in drives:
+            subprocess.run(["umount", drive], check=True)
+    for args, each in done.items():
+        assert "Traceback" not in each.stderr, args
+        assert each.returncode == (args[0] in ("check", "offline", "online")), (
+            args
+        )  # which has more to say here
+    for verb in ("status", "check"):
+        for args in ((verb,), (verb, "--json")):
+            assert "its name is not UTF-8; mount it elsewhere" in done[args].stdout
+    assert "is not a drive of this NAS" in done["offline", str(odd)].stderr
+
+
+def test_what_lies_on_a_drive_may_have_any_name(nas: Nas) -> None:
+    """Plots, parts, and what was left of some, by names that are no UTF-8: counted, or left alone; no run ends."""
+    nas.ini(active_drives="1")
+    for name in (b"a\xff.plot", b"b\xff.plot.tmp", b"c\xff.plot.pieces.tmp", b"\xff.plot"):
+        (nas.drive(1) / os.fsdecode(name)).write_bytes(b"x")
+    nas.sign(os.fsdecode(b"d\xff.plot"), nas.drive(1))
+    nas.tick()
+    waits = json.loads((nas.state / state.NAME).read_text())
+    ((path, wait),) = waits["waits"].items()
+    assert path.endswith("c\udcff.plot")
+    waits["waits"][path] = {**wait, "age_s": 8 * 86400}
+    (nas.state / state.NAME).write_text(json.dumps(waits))
+    (nas.drive(2) / "e.plot").write_bytes(b"x")
+    nas.tick()
+    assert "Traceback" not in nas.log
+    assert "has not ended" not in nas.log
+    done = nas.run("status", "--json")
+    assert [each["plots"] for each in json.loads(done.stdout)["drives"]] == [2, 1]
+
+
+def test_a_configuration_in_a_folder_that_is_no_utf8(nas: Nas, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (nas.base / "nas.ini").rename(folder / "nas.ini")
+    (nas.base / "nas.ini").symlink_to(folder / "nas.ini")
+    path = str(folder / "nas.ini")
+    for _ in range(2):
+        done = nas.run("--config", path)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "edited by hand" not in nas.log
+    assert os.fsencode(path) in (nas.base / "pm/receive_plot.sh").read_bytes()

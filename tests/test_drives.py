@@ -45,7 +45,7 @@ def line(
 def mountinfo(folder: Path, *lines: str) -> Path:
     """A recorded mountinfo."""
     path = folder / "mountinfo"
-    path.write_text("".join(f"{each}\n" for each in lines))
+    path.write_text("".join(f"{each}\n" for each in lines), errors="surrogateescape")
     return path
 
 
@@ -149,6 +149,7 @@ DISCOVERIES: dict[str, tuple[list[str], list[str], str]] = {
         [],
         "file system tmpfs",
     ),
+    "a name that is no UTF-8": ([line("/mnt/drive\udcff")], [], "its name is not UTF-8"),
     "a name nobody can print": ([line(r"/mnt/drive\0121")], [], "cannot be printed"),
 }
 

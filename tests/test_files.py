@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -49,6 +50,19 @@ def test_another_text_or_mode_is_a_change(tmp_path, text, mode):
     assert path.stat().st_ino != before
     assert reader.read() == "one\n", "who had it open still reads the old text as a whole"
     assert (path.read_text(), path.stat().st_mode & 0o7777) == (text, mode)
+
+
+def test_a_disk_that_takes_no_more_is_told_with_the_name_of_the_file(tmp_path):
+    path, (soft, hard) = tmp_path / "script", resource.getrlimit(resource.RLIMIT_FSIZE)
+    files.replace(path, "one\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large") as raised:
+            files.replace(path, "x" * (17 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.filename == str(path)
+    assert (names(tmp_path), path.read_text()) == (["script"], "one\n")
 
 
 def test_a_link_is_replaced_and_what_it_points_to_is_untouched(tmp_path):

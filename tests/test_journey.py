@@ -257,7 +257,7 @@ MEANWHILE: dict[str, tuple[str, str]] = {
     "renamed": ('def during(): PLOT.rename(PLOT.with_name("b.plot"))\n', "changed while it was being sent"),
     "a link": ('def during(): PLOT.rename(PLOT.with_name("b.plot")); PLOT.symlink_to("b.plot")\n', "changed while"),
     "opened for writing": (
-        'def during(): global kept_open; kept_open = PLOT.open("r+b")\n', "a program has the plot open for writing"),
+        'def during(): global kept_open; kept_open = PLOT.open("r+b")\n', "a program has it open for writing"),
 }  # fmt: skip
 
 

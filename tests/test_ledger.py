@@ -57,6 +57,12 @@ def test_what_is_noted_is_there(ledger: Ledger) -> None:
         ledger.recent("drives")
 
 
+def test_a_name_that_is_no_utf8_is_noted_as_the_log_shows_it(ledger: Ledger) -> None:
+    ledger.drive_event("ZR1", "ZR1", "/mnt/drive\udcff", "trouble", "\udcff\ud800 does not answer", NOW)
+    (row,) = ledger.recent("drive_events")
+    assert (row["mount"], row["text"]) == ("/mnt/drive\\udcff", "\\udcff\\ud800 does not answer")
+
+
 def test_nothing_is_made_by_reading(ledger: Ledger) -> None:
     assert (ledger.counts(NOW).month, ledger.last_offers(), ledger.drives()) == (0, {}, [])
     assert not ledger.path.exists()

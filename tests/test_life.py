@@ -205,6 +205,14 @@ def test_a_drive_taken_offline_may_go_without_a_warning() -> None:
     assert sorted(life.missing(known, None)) == ["S1", "S2"]
 
 
+def test_the_mark_of_a_drive_without_a_uuid_excuses_that_drive_alone() -> None:
+    mark = {"S1": Mark("/mnt/z", "", "to be replaced", "today", disk="S1")}
+    known, ((first, second),) = live("a=S1 b=S2", "", offline=mark)
+    assert first.text.startswith("Drive /mnt/a (serial S1) is gone; it was offline: to be replaced")
+    assert second.text.startswith("Drive /mnt/b (serial S2) is gone: nothing is mounted there")
+    assert (list(life.missing(known, mark)), list(life.pulled(known, mark))) == (["S2"], ["S1"])
+
+
 def test_a_drive_whose_write_failed_and_that_then_goes_is_missing() -> None:
     mark = {"u1": Mark("/mnt/a", "u1", "a write failed: Input/output error", "today", failed=True)}
     known, ((event,),) = live("a=S1/u1", "", offline=mark)

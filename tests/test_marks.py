@@ -30,6 +30,28 @@ def test_set_aside_and_back(tmp_path: Path) -> None:
     assert marks.read(tmp_path) == {}
 
 
+def test_a_mark_goes_with_its_drive_by_uuid_or_disk(tmp_path: Path) -> None:
+    marks.set_aside(tmp_path, "/mnt/a", "", "cable", "2026-01-01", disk="S1")
+    marks.set_aside(tmp_path, "/mnt/a", "", "heat", "2026-01-02", disk="S2")
+    marks.set_aside(tmp_path, "/mnt/c", "u3", "dying", "2026-01-03", disk="S3")
+    found = marks.read(tmp_path)
+    assert [found[key].why for key in ("S1", "S2", "u3")] == ["cable", "heat", "dying"]
+
+    def why(mount: str, uuid: str, disk: str) -> str:
+        mark = marks.find(found, mount, uuid, disk)
+        return mark.why if mark else ""
+
+    assert why("/mnt/b", "", "S1") == "cable", "it was plugged in elsewhere"
+    assert why("/mnt/b", "u1", "S1") == "cable", "its UUID is known by now"
+    assert why("/mnt/a", "", "S9") == "", "another drive is there"
+    assert why("/mnt/a", "", "") == "cable", "nothing is known of it: it may be that one"
+    assert why("/mnt/b", "", "S3") == "dying"
+    assert why("/mnt/c", "u9", "S3") == "", "it was formatted"
+    assert why("/mnt/c", "", "S9") == "", "another drive is there"
+    assert marks.take_back(tmp_path, "/mnt/b", "", "S1") == found["S1"]
+    assert list(marks.read(tmp_path)) == ["S2", "u3"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -40,6 +62,7 @@ def test_set_aside_and_back(tmp_path: Path) -> None:
         '{"drives": []}',
         '{"drives": {"a": {}}}',
         '{"drives": {"a": {"mount": 1, "uuid": "", "why": "", "since": ""}}}',
+        '{"drives": {"a": {"mount": "", "uuid": "", "why": "", "since": "", "disk": 1}}}',
     ],
 )
 def test_what_cannot_be_read_is_never_taken_for_no_marks(tmp_path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,20 @@ def test_a_drive_that_went_offline_meanwhile_is_not_taken(nas: Nas, voice: Voice
         place.taken(voice, found, [str(each) for each in mounts], 4, 10, nas.settings),
     ):
         pytest.fail("both are offline")
+
+
+def test_a_drive_that_went_offline_is_known_by_its_disk_wherever_it_is(nas: Nas, voice: Voice) -> None:
+    mounts = [nas.base / f"mnt/drive{number}" for number in (1, 2)]
+    spots = [_spot(nas, mount) for mount in mounts]
+    named = [
+        replace(each, drive=replace(each.drive, disk=disk))
+        for each, disk in zip(spots, ("S1", "S2"), strict=True)
+    ]
+    marks.set_aside(nas.state, str(mounts[1]), "", "cable", "now", disk="S1")
+    with place.taken(
+        voice, Found((), tuple(named), (), ()), [str(each) for each in mounts], 4, 10, nas.settings
+    ) as taken:
+        assert (taken.mount, taken.disk) == (str(mounts[1]), "S2"), "the other one is there now"
 
 
 def _spot(nas: Nas, mount: Path) -> Spot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -20,6 +21,7 @@ from drive_manager import (
     marks,
     memory,
     minute,
+    news,
     people,
     report,
     report_sources,
@@ -286,12 +288,37 @@ def test_all_services_hanging_cost_15_seconds_at_most(nas: Nas, mail: MailServer
         assert [mail.hanging, len(list((nas.state / "outbox").rglob("*.json"))) > 0] == [True, True]
 
 
+def test_what_the_rules_remember_of_a_drive_goes_with_the_history(nas: Nas) -> None:
+    plots, now = rules_memory.Counted(5, 5), time.time()
+    seen = {"GONE": now - 731 * 86400, "AWAY": now - 729 * 86400}
+    rules_memory.keep(nas.state, rules_memory.Memory(plots={"GONE": plots, "AWAY": plots}, seen=seen))
+    nas.tick()
+    after = rules_memory.load(nas.state)
+    assert set(after.plots) == set(after.seen) == {"AWAY", *map(str, nas.drives)}
+    kept = (nas.state / rules_memory.NAME).stat()
+    nas.tick()
+    assert (nas.state / rules_memory.NAME).stat() == kept, "a quiet minute writes nothing"
+
+
 def test_a_run_that_crashed_is_told_by_the_next(nas: Nas, mail: MailServer) -> None:
     nas.tell(mail.ini(events="run_failed"))
     bookkeeping.crashed(nas.settings, datetime.now().astimezone(), 1.0, ValueError("a fault of its own"))
     nas.ticks(1)
     (subject,) = subjects(mail)
     assert "failed: ValueError: a fault of its own" in subject
+
+
+def test_a_disk_that_ends_a_run_is_told_with_what_to_do(nas: Nas, mail: MailServer) -> None:
+    nas.tell(mail.ini(events="run_failed"))
+    error, now = OSError(errno.ENOSPC, "No space left on device", "/state/x"), datetime.now().astimezone()
+    said = "/state/x: No space left on device; look at the disk that holds it, and at its owner"
+    people.crashed(nas.settings, error, [], now)
+    bookkeeping.crashed(nas.settings, now, 1.0, error)
+    nas.ticks(1)
+    assert subjects(mail) == [
+        f"chianas01: the run failed: {said}; see drive_manager.log",
+        f"chianas01: the last run failed: {said}",
+    ]
 
 
 def test_a_run_that_crashes_each_minute_is_told_once_a_day_and_sentry_has_it(
@@ -327,7 +354,8 @@ def test_a_fault_of_the_telling_itself_is_logged_and_stops_nothing(
     decision = tick.decide(world, before, nas.settings.drives)
     broken = replace(nas.settings, health=None)  # type: ignore[arg-type]
     assert people.learn(broken, world) == world.unfit
-    people.tell(Ran(broken, before, decision.memory, world, decision, now), [])
+    ran = Ran(broken, before, decision.memory, world, decision, now)
+    people.tell(ran, news.of_drives(ran), [])
     assert "The disks' health: not done in this run, by a fault of the program" in caplog.text
     assert "The daily report: not done" not in caplog.text
 
@@ -354,8 +382,7 @@ def test_another_drive_in_a_drives_place_waits_for_no_morning(nas: Nas) -> None:
     ran = Ran(
         nas.settings, before, decision.memory, world, replace(decision, events=(swapped, found)), world.now
     )
-    _, notices = people.step({}, (), (), ran)
-    assert [(each.text, each.severity) for each in notices] == [
+    assert [(each.text, each.severity) for each in news.happened(ran)] == [
         (swapped.text, Severity.CRITICAL), (found.text, Severity.WARNING),
     ]  # fmt: skip
 
@@ -414,9 +441,10 @@ def test_a_plotter_that_is_gone_for_a_month_is_dropped_and_not_told_as_back(
     before, _, world = minute.observe(nas.settings)
     later = replace(world, now=now + timedelta(hours=2), at=_in(world.at, hours=2))
     decision = tick.decide(later, before, nas.settings.drives)
-    people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
+    ran = Ran(nas.settings, before, decision.memory, later, decision, later.now)
+    people.tell(ran, news.of_drives(ran), [])
     assert len(subjects(mail)) == 1, subjects(mail)
     assert not [key for key in holding.known(nas.state) if key.startswith("silent_plotter")]
     book.offer("plotter1", later.now)
-    people.tell(Ran(nas.settings, before, decision.memory, later, decision, later.now), [])
+    people.tell(ran, news.of_drives(ran), [])
     assert len(subjects(mail)) == 1, subjects(mail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -360,6 +361,19 @@ def test_a_run_that_ends_by_a_fault_is_told(
 
     assert companion.accompany(work_on) == 0
     assert subjects(mail)[1].startswith("plotter1: over: the last run failed: ")
+
+
+def test_a_disk_that_ends_a_run_is_told_with_what_to_do(
+    home: Home, mail: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/state/told.json")
+
+    home.use(mail.ini())
+    assert People(home.settings).accompany(work) == 1
+    said = "/state/told.json: No space left on device; look at the disk that holds it, and at its owner"
+    assert said in [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert subjects(mail) == [f"plotter1: the last run failed: {said}"]
 
 
 def test_what_ends_a_run_from_outside_goes_on_its_way(home: Home, ping: PingStub) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from manager_core.errors import ManagerError
 from manager_core.program import reason
 
 OWN = {
@@ -28,6 +29,11 @@ OWN = {
 )
 def test_what_is_said_of_an_error(number: int, file: str | None, said: str) -> None:
     assert reason(OSError(number, os.strerror(number), file)) == said
+
+
+def test_what_is_said_of_other_errors() -> None:
+    assert reason(ManagerError("/a: is no folder; make it")) == "/a: is no folder; make it"
+    assert reason(ValueError("odd")) == "ValueError: odd"
 
 
 @pytest.mark.root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_a_plot_folder_may_be_a_link(tmp_path: Path) -> None:
     made = plotter(tmp_path, nas.target())
     assert Round(replace(made, plots=replace(made.plots, folders=(tmp_path / "way",)))).run() == 0
     assert nas.names() == ["a.plot"]
+
+
+def test_names_that_are_no_utf8(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A plot folder may have such a name; a plot of such a name is told, and stays."""
+    nas, (plot,) = SmallNas(tmp_path / "nas"), plots(tmp_path, a=100).values()
+    folder = plot.parent.rename(tmp_path / os.fsdecode(b"\xff"))
+    odd = folder / os.fsdecode(b"b\xff.plot")
+    odd.write_bytes((folder / plot.name).read_bytes())
+    made = plotter(tmp_path, nas.target())
+    for _ in range(2):
+        assert Round(replace(made, plots=replace(made.plots, folders=(folder,)))).run() == 0
+    assert (nas.names(), list(folder.iterdir())) == (["a.plot"], [odd])
+    assert "its name is not safe on every NAS" in caplog.text
+    assert errors(caplog) == []
 
 
 def test_a_plot_that_is_removed_meanwhile_is_no_trouble(
@@ -215,6 +230,26 @@ def test_one_bad_plot_does_not_hold_up_the_rest(
     assert len(errors(caplog)) == code
     assert all("plots/bad.plot stays here: " in error for error in errors(caplog))
     assert offered(notes).count("bad.plot") == count
+
+
+@pytest.mark.parametrize(
+    ("change", "offers"),
+    [
+        ("os.utime(plot)", 1),  # the same file: another run's
+        ("os.rename(Path(FOLDER, 'other'), plot)", 2),  # another file: this run's
+    ],
+)
+def test_a_plot_that_changes_meanwhile_is_looked_at_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, notes: Path, change: str, offers: int
+) -> None:
+    (plot,) = plots(tmp_path, a=100).values()
+    (tmp_path / "other").write_bytes(plot.read_bytes())
+    first = f"plot, first = Path({str(plot)!r}), Path(FOLDER, 'other').exists()\n"
+    text = f"{first}keep((lambda: {change}) if first else None)"
+    assert run(tmp_path, nas_that(tmp_path, "box", text, notes)) == 1
+    assert (len(offered(notes)), plot.exists()) == (offers, offers == 1)
+    why = "it changed while it was being sent; it is looked at again, in the next run at the latest"
+    assert errors(caplog) == [f"{plot} stays here: {why}"]
 
 
 def test_many_bad_plots_are_not_a_bad_nas(tmp_path: Path, notes: Path) -> None:

@@ -14,7 +14,7 @@ from drive_manager.health_cache import Reading
 from drive_manager.identity import Identity
 from drive_manager.limits import HealthLimits
 from drive_manager.rules import DriveFacts, FarmFacts, Memory
-from drive_manager.rules_memory import rise, sampled
+from drive_manager.rules_memory import Counted, day_of, pruned, rise, sampled
 from drive_manager.smart_facts import Health
 from manager_core.alerts import EVENTS, Condition, Severity, step
 from manager_core.steady import Moment, Noted
@@ -406,6 +406,19 @@ def test_the_memory_survives_and_an_unreadable_one_is_begun_anew(watch, tmp_path
     (tmp_path / rules_memory.NAME).write_text('{"counters": []}')
     assert rules_memory.load(tmp_path) == Memory()
     assert "counted from now on" in caplog.text
+
+
+def test_drives_that_were_not_seen_for_long_are_forgotten(watch):
+    gone, here = drive(subject="GONE", plots=5, health=smart(raw={197: 0})), drive(plots=3)
+    watch(gone, here)
+    first = watch.memory
+    watch(replace(gone, missing=True, health=None, plots=None), here, hours=24 * 9)
+    now = (START + timedelta(days=9)).timestamp()
+    assert pruned(watch.memory, now, 10) == watch.memory
+    after = pruned(watch.memory, now, 8)
+    assert (after.counters, after.plots, set(after.seen)) == ({}, {"ZL2A": Counted(3, 3)}, {"ZL2A"})
+    earlier = replace(first, seen={})  # as the release before left it
+    assert pruned(earlier, now, 8) == replace(first, seen=dict.fromkeys(("GONE", "ZL2A"), day_of(now)))
 
 
 def test_a_lost_drive_is_told_with_what_else_it_is_known_by():

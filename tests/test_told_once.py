@@ -1,4 +1,4 @@
-"""Killed at any instant between an alert and its message, each program still tells it, exactly once."""
+"""Killed at any instant between what happens and its message, each program still tells it, exactly once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 from rig.people import MailServer, ended
 from smallnas import SmallNas
 
+from drive_manager import marks
 from drive_manager import settings as nas_settings
 
 TOP = Path(__file__).resolve().parents[1]
 # Runs a program's own code and ends it, as kill -9 does, before it renames or removes the given file of its outbox
-# or its alerts for the n-th time. What it changes on disk is put there by renaming: there is no state between.
+# or of what it keeps as told for the n-th time. What it changes on disk is put there by renaming: nothing is between.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -25,7 +26,7 @@ left, me = int(sys.argv[2]), os.getpid()
 def watch(event, args):
     global left
     if event in ("os.rename", "os.remove") and os.getpid() == me:
-        if "/outbox/" in str(args[0]) or "alerts.json" in str(args[0]):
+        if any(name in str(args[0]) for name in ("/outbox/", "alerts.json", "/state/.state.json", "said.json")):
             left -= 1
             if left == 0:
                 os.kill(me, signal.SIGKILL)
@@ -43,6 +44,14 @@ from drive_manager import minute, settings
 made = settings.load(Path(sys.argv[1]), environ=dict(os.environ))
 sys.addaudithook(watch)
 minute.run(made)
+"""
+CRASHES = """
+from dataclasses import replace
+from drive_manager import minute, settings
+made = replace(settings.load(Path(sys.argv[1]), environ=dict(os.environ)), health=None)
+sys.addaudithook(watch)
+try: minute.run(made)
+except AttributeError: pass
 """
 
 
@@ -100,22 +109,53 @@ def test_the_plotter(tmp_path: Path, mail: MailServer) -> None:
     assert len(found) > 3
 
 
-def test_the_nas(tmp_path: Path, mail: MailServer) -> None:
+def nas_that_tells(tmp_path: Path, mail: MailServer, events: str) -> SmallNas:
     nas = SmallNas(tmp_path, drives=2)
     config = nas.settings.source
-    config.write_text(
-        config.read_text() + "[health]\nsmart = no\n" + mail.ini(events="drive_lost drive_returned")
-    )
+    more = f"[health]\nsmart = no\n[alerts]\nhost_name = nas01\n{mail.ini(events=events)}"
+    config.write_text(config.read_text() + more)
     nas.settings = nas_settings.load(config, environ={})
     nas.tick()
-    nas.drives[1].rmdir()
-    nas.tick()  # what is missing is told when it is missing twice
-    kept = shutil.copytree(nas.state, tmp_path / "kept")
+    return nas
+
+
+def as_now(nas: SmallNas) -> Callable[[], None]:
+    """What makes the NAS remember again what it remembers now."""
+    kept = shutil.copytree(nas.state, nas.base / "kept")
 
     def again() -> None:
         shutil.rmtree(nas.state)
         shutil.copytree(kept, nas.state)
 
-    found = instants(again, NAS, config, mail)
+    return again
+
+
+def test_the_nas(tmp_path: Path, mail: MailServer) -> None:
+    nas = nas_that_tells(tmp_path, mail, "drive_lost drive_returned")
+    nas.drives[1].rmdir()
+    nas.tick()  # what is missing is told when it is missing twice
+    found = instants(as_now(nas), NAS, nas.settings.source, mail)
     assert [len(subjects) for subjects in found] == [1] * len(found), found
     assert len(found) > 3
+
+
+def test_changes_of_drives(tmp_path: Path, mail: MailServer) -> None:
+    nas = nas_that_tells(tmp_path, mail, "drive_found drive_changed")
+    marks.set_aside(nas.state, str(nas.drives[0]), "", "cable", "2026-01-01")
+    new = nas.base / "drives/d3"
+    new.mkdir()
+    found = instants(as_now(nas), NAS, nas.settings.source, mail)
+    changed = f"nas01: plots now go to {new}, before: {nas.drives[0]}"
+    for subjects in found:
+        assert (len(subjects), max(subjects)) == (2, changed), found
+        assert min(subjects).startswith(f"nas01: New drive found: {new} "), found
+    assert len(found) > 5
+
+
+def test_a_run_that_crashes(tmp_path: Path, mail: MailServer) -> None:
+    """Once, or twice when it was killed just before it noted that it was told."""
+    nas = nas_that_tells(tmp_path, mail, "run_failed")
+    found = instants(as_now(nas), CRASHES, nas.settings.source, mail)
+    assert sorted({len(subjects) for subjects in found}) in ([1], [1, 2]), found
+    assert sum(len(subjects) for subjects in found) <= len(found) + 1, found
+    assert len(found) > 2

@@ -16,6 +16,7 @@ from drive_manager import (
     bookkeeping,
     health_cache,
     mounts,
+    news,
     people,
     report_due,
     rules,
@@ -215,7 +216,7 @@ class Nas:
         decision = tick.decide(world, self.memory, self.settings.drives)
         before, self.memory = self.memory, decision.memory
         ran = Ran(self.settings, before, self.memory, world, decision, now)
-        people.tell(ran, ())
+        people.tell(ran, news.of_drives(ran), ())
         bookkeeping.ended(ran, 0.1)
 
     def _world(self, minute: int, now: datetime) -> tick.World:
