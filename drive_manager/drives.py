@@ -16,10 +16,9 @@ from drive_manager.errors import DriveGone
 from drive_manager.guard import as_mount, open_drive
 from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
+from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Drives
 
-PARTIAL = ".tmp"
-SIDECAR = ".pieces.tmp"  # partial.py has the same; it is not imported in a quiet minute
 BLOCK_DEVICES = Path("/sys/dev/block")
 DISK_GONE = "its disk is gone from the system, though it is still mounted; look at its cable and dmesg"
 

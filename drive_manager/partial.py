@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from drive_manager.errors import DriveFault
-from drive_manager.sidecar import OPEN, SIDECAR, Header, in_the_way, is_plain, read_sidecar
+from drive_manager.names import PARTIAL, SIDECAR
+from drive_manager.sidecar import OPEN, Header, in_the_way, is_plain, read_sidecar
 from manager_core import digest
 from manager_core.files import NOT_SUPPORTED, rename_new
 
@@ -78,7 +79,7 @@ class Partial:
     def _open(self, wait_s: float) -> bool:
         """Open and take the `.tmp`; False when there is none. Raises OSError, BeingWritten."""
         try:
-            self.fd = os.open(self.name + ".tmp", OPEN | os.O_RDWR, dir_fd=self._folder)
+            self.fd = os.open(self.name + PARTIAL, OPEN | os.O_RDWR, dir_fd=self._folder)
         except FileNotFoundError:
             return False
         self._take(wait_s)
@@ -106,7 +107,7 @@ class Partial:
     def _is_named(self) -> bool:
         """Whether what is open is still what has the name. Raises OSError."""
         try:
-            named = os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False)
+            named = os.stat(self.name + PARTIAL, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return os.path.samestat(os.fstat(self.fd), named)
@@ -138,7 +139,7 @@ class Partial:
         if self.fd < 0:
             flags = OPEN | os.O_RDWR | os.O_CREAT | os.O_EXCL
             try:
-                self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
+                self.fd = os.open(self.name + PARTIAL, flags, 0o644, dir_fd=self._folder)
             except FileExistsError:
                 raise BeingWritten(f"{self.name}.tmp is there by now: another receiver made it") from None
             self._take(0.0)
@@ -196,7 +197,7 @@ class Partial:
         """Give the whole, synced plot its final name, without replacing anything. Raises AlreadyThere, OSError."""
         self._prove_named()
         try:
-            rename_new(self._folder, self.name + ".tmp", self.name)
+            rename_new(self._folder, self.name + PARTIAL, self.name)
         except FileExistsError as error:
             raise AlreadyThere(f"{self.name} is there already") from error
         try:
@@ -224,7 +225,7 @@ class Partial:
         """Remove the plot in flight that is open here: the `.tmp` first, for it is the sidecar that makes it ours."""
         try:
             if self.fd >= 0 and self._is_named():
-                self._remove(self.name + ".tmp")
+                self._remove(self.name + PARTIAL)
                 self._remove(self.name + SIDECAR)
         finally:
             self.close()
@@ -234,7 +235,7 @@ class Partial:
 
         Raises OSError.
         """
-        if read_sidecar(self._folder, self.name) is None or not is_plain(self._folder, self.name + ".tmp"):
+        if read_sidecar(self._folder, self.name) is None or not is_plain(self._folder, self.name + PARTIAL):
             return False
         try:
             if not self._open(0.0):

@@ -12,10 +12,10 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from drive_manager.names import PARTIAL, SIDECAR
 from manager_core import digest
 from manager_core.wire import DIGEST, MAX_SIZE_BYTES
 
-SIDECAR = ".pieces.tmp"
 MAX_SIDECAR_BYTES = 8 << 20
 # Never by a link; and a pipe that got here all the same is not waited for.
 OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -53,7 +53,7 @@ def is_plain(folder_fd: int, name: str) -> bool:
 
 def in_the_way(folder_fd: int, name: str) -> str:
     """What to say of things that are not ours, where a plot in flight or its sidecar would be; "". Raises OSError."""
-    trap = next((each for each in (name + ".tmp", name + SIDECAR) if not is_plain(folder_fd, each)), "")
+    trap = next((each for each in (name + PARTIAL, name + SIDECAR) if not is_plain(folder_fd, each)), "")
     return f"{trap} is there and is no file of ours; move it away" if trap else ""
 
 

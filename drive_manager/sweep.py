@@ -11,9 +11,10 @@ from pathlib import Path
 from drive_manager import state
 from drive_manager.ages import Left
 from drive_manager.apart import Child, Ended, Link, Quiet
-from drive_manager.drives import PARTIAL, SIDECAR, Drive, PartialFacts
+from drive_manager.drives import Drive, PartialFacts
 from drive_manager.errors import DriveGone
 from drive_manager.guard import exists, open_drive
+from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Settings
 from manager_core.locks import Lock
 
