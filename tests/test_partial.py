@@ -470,12 +470,16 @@ def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: 
             link.send("there already")
         rename_new(folder, "old", "b.plot")
         link.send("renamed")
+        os.link("b.plot", "c.plot", src_dir_fd=folder, dst_dir_fd=folder)  # done, and its answer lost
+        rename_new(folder, "b.plot", "c.plot")
+        link.send("renamed")
 
     child = Child(work)
-    assert [child.link.receive(20), child.link.receive(20)] == ["there already", "renamed"]
+    assert [child.link.receive(20) for _ in range(3)] == ["there already", "renamed", "renamed"]
     assert child.reap(10)
     assert (tmp_path / NAME).read_bytes() == b"there first"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.plot", NAME]
+    assert (tmp_path / "c.plot").read_bytes() == b"new content"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.plot", NAME]
 
 
 def refuse(number: int, code: int) -> None:
