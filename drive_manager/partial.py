@@ -1,7 +1,7 @@
 """A plot in flight on a drive: `NAME.tmp`, which netcat fills, and `NAME.pieces.tmp`, which says what is held.
 
 A piece is held when fdatasync of the plot succeeded and after that its digest was appended to the sidecar and that was
-synced too (see `sidecar`). A `.tmp` without a sidecar is not ours, unless it is empty.
+synced too (see `sidecar`, also for which `.tmp` is ours).
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from dataclasses import asdict
 
 from drive_manager.errors import DriveFault
 from drive_manager.names import PARTIAL, SIDECAR
-from drive_manager.sidecar import OPEN, Header, in_the_way, is_plain, read_sidecar
+from drive_manager.sidecar import (
+    OPEN,
+    Header,
+    Sidecar,
+    in_the_way,
+    is_ours,
+    is_plain,
+    not_ours,
+    read_sidecar,
+    reads_as,
+)
 from manager_core import digest
 from manager_core.files import NOT_SUPPORTED, rename_new
 
@@ -64,16 +74,16 @@ class Partial:
             raise InTheWay(why)
         if not self._open(TAKE_WAIT_S):
             return read_sidecar(self._folder, self.name) is not None
-        sidecar = read_sidecar(self._folder, self.name)
+        try:
+            sidecar = read_sidecar(self._folder, self.name)
+            if not is_ours(self.fd, sidecar):
+                raise InTheWay(not_ours(self.name))
+        except BaseException:
+            self.close()  # what may be somebody's is not to be destroyed for an error
+            raise
         facts = os.fstat(self.fd)
-        if sidecar is None:
-            if facts.st_size:
-                self.close()
-                raise InTheWay(f"{self.name}.tmp is there and is not ours; move it away")
-            return True
-        header = sidecar.header
-        if header == Header(self.name, self.size, self.kind, facts.st_ino):
-            self.held = self._reliable(sidecar.pieces, facts.st_size)
+        if sidecar and sidecar.header == Header(self.name, self.size, self.kind, facts.st_ino):
+            self.held = self._reliable(sidecar, facts.st_size)
         return True
 
     def _open(self, wait_s: float) -> bool:
@@ -112,16 +122,11 @@ class Partial:
             return False
         return os.path.samestat(os.fstat(self.fd), named)
 
-    def _reliable(self, pieces: Sequence[str], size: int) -> list[str]:
-        held = list(pieces)
+    def _reliable(self, sidecar: Sidecar, size: int) -> list[str]:
+        held = list(sidecar.pieces)
         while held and digest.span(len(held) - 1, self.size)[1] > min(size, self._hole()):
             held.pop()
-        if held:
-            start, end = digest.span(len(held) - 1, self.size)
-            os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
-            if digest.of_piece(self.fd, len(held) - 1, self.size, self.kind) != held[-1]:
-                held.clear()
-        return held
+        return held if held and reads_as(self.fd, len(held) - 1, sidecar) else []
 
     def _hole(self) -> int:
         try:

@@ -160,6 +160,33 @@ def test_a_file_that_is_not_ours_stays(folder: int, tmp_path: Path, side: bytes 
     assert (tmp_path / TMP).read_bytes() == b"somebody's only copy"
 
 
+@pytest.mark.parametrize("pieces", [(), ("0" * 32,), WHOLE], ids=["no piece", "another piece", "whole"])
+def test_a_file_that_came_beside_a_lone_sidecar_is_not_cut(
+    folder: int, tmp_path: Path, pieces: tuple[str, ...]
+) -> None:
+    """As when a plot is copied in under this name, after a crash between the two unlinks of ours."""
+    begun(folder).destroy()
+    (tmp_path / SIDE).write_text(sidecar_header(NAME, 5000, 1) + "".join(f"{each}\n" for each in pieces))
+    (tmp_path / TMP).write_bytes(DATA[:4000])  # its copy is under way
+    partial = Partial(folder, NAME, 5000, "xxh3-128")
+    with pytest.raises(InTheWay, match=r"plot-k32-a\.plot\.tmp is there and is not ours; move it away"):
+        partial.load()
+    partial.destroy()
+    assert not partial.destroy_if_ours()
+    assert (tmp_path / TMP).read_bytes() == DATA[:4000]
+
+
+def test_where_inodes_change_with_each_mount_its_last_piece_tells_that_it_is_ours(
+    folder: int, tmp_path: Path
+) -> None:
+    begun(folder).close()
+    CHANGES["replaced"](tmp_path / TMP)
+    assert loaded(folder) == [], "of that alone, not that all others are held"
+    (tmp_path / SIDE).write_text(sidecar_header(NAME, 5000, 1, "of another release") + f"{WHOLE[0]}\n")
+    with pytest.raises(InTheWay):
+        loaded(folder)
+
+
 def test_links_second_names_and_pipes_are_no_files_of_ours(folder: int, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
