@@ -74,7 +74,7 @@ def leftover_signs(settings: Settings) -> None:
 
 
 def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tuple[str, ...]:
-    """Remove what nobody asked for in `partial_days`; return the names of complete partials, told once.
+    """Remove what nobody asked for in `partial_days`, and lone sidecars; return complete partials, told once.
 
     A complete partial holds every byte of its plot and may be the only copy: it is never removed.
     """
@@ -95,7 +95,10 @@ def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tu
         if not _is_complete(each)
     }
     for path in _apart(settings, works):
-        log.info("Removed %s: nobody asked for it in %g days", path, days)
+        if path.endswith(SIDECAR):
+            log.info("Removed %s: its plot is no longer in flight", path)
+        else:
+            log.info("Removed %s: nobody asked for it in %g days", path, days)
     return tuple(sorted(each.name for _, each in complete))
 
 

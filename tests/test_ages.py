@@ -38,7 +38,7 @@ STALE: dict[str, tuple[list[tuple[Drive, Moment]], bool]] = {
     "six days": ([(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("a", 6 * DAY_S))], False),
     "eight days": ([(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("a", 8 * DAY_S))], True),
     "a lone sidecar": (
-        [(drive(Lone("x.plot", 5.0)), Moment("a", 1)), (drive(Lone("x.plot", 5.0)), Moment("a", 8 * DAY_S))],
+        [(drive(Lone("x.plot", 5.0)), Moment("a", 1))],
         True,
     ),
     "changed meanwhile": (
