@@ -26,11 +26,10 @@ class Wait:
 
 
 def waits(drives: Sequence[Drive], before: Mapping[str, Wait], now: Moment) -> dict[str, Wait]:
-    """What to remember, by path. What changed, or was not there or not writable, begins anew. Pure."""
+    """What to remember, by path, of drives that are tidied. What changed, or was not there, begins anew. Pure."""
     return {
         _key(drive, each): _wait(before.get(_key(drive, each)), each.mtime_s, now)
         for drive in drives
-        if not drive.problem
         for each in drive.partials
     }
 
@@ -45,13 +44,9 @@ def stale(
     """What has lain unchanged for so many days, and sidecars without a plot, of no use to anybody. Pure."""
     found: list[tuple[str, Left]] = []
     for drive in drives:
-        if not drive.problem:
-            found += [
-                (drive.mount, each)
-                for each in drive.partials
-                if known[_key(drive, each)].age(now) >= days * 86400
-            ]
-            found += [(drive.mount, each) for each in drive.lone]
+        old = (each for each in drive.partials if known[_key(drive, each)].age(now) >= days * 86400)
+        found += [(drive.mount, each) for each in old]
+        found += [(drive.mount, each) for each in drive.lone]
     return found
 
 

@@ -112,7 +112,8 @@ def plot_size(settings: Settings) -> int:
 def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> tuple[Memory, tick.Decision]:
     """Write the script, keep the memory, log, tidy up; what is remembered now, and what was decided."""
     decision = tick.decide(world, memory, settings.drives)
-    waits = ages.waits(world.drives, memory.waits, world.at)
+    tidied = sweep.tidied(world.drives, world.offline)
+    waits = ages.waits(tidied, memory.waits, world.at)
     sensors = dict(world.senses.sensors)
     after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors, boot=world.at.boot)
     after = _write_script(settings, after, decision, world)
@@ -120,8 +121,8 @@ def _act(settings: Settings, memory: Memory, seen: Seen, world: tick.World) -> t
         log.log(level, "%s", text)
     _keep(settings, after)
     sweep.leftover_signs(settings)
-    sweep.rehearsals(settings, world.drives)
-    stale = ages.stale(world.drives, waits, settings.receive.partial_days, world.at)
+    sweep.rehearsals(settings, tidied)
+    stale = ages.stale(tidied, waits, settings.receive.partial_days, world.at)
     told = sweep.partials(settings, stale, memory.told)
     if told != after.told:
         after = replace(after, told=told)

@@ -50,6 +50,26 @@ def test_what_a_killed_receiver_left_beside_it_goes_after_done(nas: SmallNas) ->
     assert nas.names() == [NAME]
 
 
+@pytest.mark.parametrize("meanwhile", ["offline", "marks that cannot be read", "online"])
+def test_nothing_is_removed_from_a_drive_that_went_offline_meanwhile(tmp_path: Path, meanwhile: str) -> None:
+    """Reading again takes minutes; a person may have been told that the other drive is safe to pull."""
+    nas = SmallNas(tmp_path, drives=2)
+    (nas.drives[0] / NAME).write_bytes(DATA)
+    part = nas.drives[1] / f"{NAME}.tmp"
+    part.write_bytes(DATA[:100])
+    (nas.drives[1] / f"{NAME}.pieces.tmp").write_text(sidecar_header(NAME, len(DATA), part.stat().st_ino))
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        if meanwhile == "offline":
+            marks.set_aside(nas.state, str(nas.drives[1]), "", "to be pulled", "2021-03-19")
+        elif meanwhile != "online":
+            marks.path(nas.state).write_text("{")
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
+    assert part.exists() is (meanwhile != "online")
+    assert len(nas.names()) == (1 if meanwhile == "online" else 3)
+
+
 def test_have_says_what_is_on_the_drive_not_what_was_written(nas: SmallNas) -> None:
     with (nas.drives[0] / NAME).open("r+b") as file:
         file.write(bytes([DATA[0] ^ 1]))

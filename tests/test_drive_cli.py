@@ -19,7 +19,7 @@ from rig.hanging import Hanging
 from rig.sshd import free_port
 from rig.waits import wait_for
 
-from drive_manager import cli, memory, minute, state, sweep
+from drive_manager import cli, marks, memory, minute, state, sweep
 from drive_manager import settings as nas_settings
 from drive_manager.drives import PartialFacts
 from drive_manager.ledger import NAME as LEDGER
@@ -472,6 +472,40 @@ def test_a_wall_clock_that_jumps_sweeps_nothing(nas: Nas, days: float) -> None:
     nas.tick()
     assert (folder / "x.plot.tmp").exists()
     assert _written(nas.base / "pm") == files, "a quiet run writes nothing, also with a plot in flight"
+
+
+@pytest.mark.parametrize("how", ["set aside", "marks that cannot be read"])
+def test_nothing_is_swept_from_a_drive_that_is_set_aside(nas: Nas, how: str) -> None:
+    folder = nas.drive(1)
+    for name in ("old.plot", "lone.plot"):
+        _partial(folder, name)
+    _partial(folder / "plot_manager_test", "x.plot")
+    with Lock(drive_lock(nas.state, str(folder))), Lock(nas.state / "locks/rehearsal.lock"):
+        nas.tick()
+    _let_pass(nas, 8, "old.plot")
+    (folder / "lone.plot.tmp").unlink()
+    before = sorted(folder.rglob("*"))
+    if how == "set aside":
+        marks.set_aside(nas.state, str(folder), "", "a write failed", "2021-03-19", failed=True)
+    else:
+        marks.path(nas.state).write_text("{")
+    nas.run()
+    assert sorted(folder.rglob("*")) == before
+    marks.path(nas.state).unlink()
+    nas.tick()
+    assert sorted(path.name for path in folder.rglob("*")) == ["old.plot.pieces.tmp", "old.plot.tmp"], (
+        "no plotter could go on with it meanwhile"
+    )
+
+
+def test_a_drive_that_is_set_aside_just_now_is_not_swept(nas: Nas) -> None:
+    folder = nas.drive(1)
+    _partial(folder, "old.plot")
+    settings = nas_settings.load(nas.base / "nas.ini", environ={})
+    seen = PartialFacts("old.plot", 1000, 1000, 0, (folder / "old.plot.tmp").stat().st_mtime)
+    marks.set_aside(nas.state, str(folder), "", "to be pulled", "2021-03-19")
+    sweep.partials(settings, [(str(folder), seen)], ())
+    assert (folder / "old.plot.tmp").exists()
 
 
 def test_nothing_is_swept_from_a_drive_that_is_being_written(nas: Nas) -> None:
