@@ -47,7 +47,7 @@ def offer_again(voice: Voice, final: Final, settings: Settings, plotter: str) ->
 
 
 def _compared(voice: Voice, copy: Copy) -> str:
-    """What is wrong with the two files; "" once the plotter has deleted its own."""
+    """How the two files differ; "" once the plotter has deleted its own. Raises as `offer_again`."""
     offer, mount = voice.offer, copy.final.mount
     have = Have(offer.transfer, copy.final.size, copy.read(voice), mount)
     voice.say(have)
@@ -55,10 +55,13 @@ def _compared(voice: Voice, copy: Copy) -> str:
     if isinstance(answer, Aside):
         voice.step("looking", mount)
         if copy.was_renamed():
-            return (
+            # Not remembered: once it was mended by a copy, both files look as the one did.
+            why = (
                 f"{mount}/{offer.name} is the very file that was offered; "
                 "the plotter's [plots] folders must not be a drive of the NAS"
             )
+            log.warning("%s: %s", offer.name, why)
+            raise Refusal("conflict", why)
         copy.prove()
         voice.say(have)
         answer = voice.answer()

@@ -79,8 +79,8 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
             else:
                 kept_free = drives.kept_free(settings.drives, drive.mount)
                 spots[drive.mount] = _spot(drive, kept_free, voice.offer)
-    # The one that may be the same plot comes first: another beside it is somebody else's question.
-    finals.sort(key=lambda final: final.size != voice.offer.size)
+    # The one that may prove to be the same plot comes first: another beside it is somebody else's question.
+    finals.sort(key=lambda final: (final.size != voice.offer.size, bool(final.aside)))
     ordered = in_turn([spots[mount] for mount in allowed if mount in spots], settings.drives)
     return Found(tuple(finals), ordered, tuple(partials), tuple(unusable))
 
