@@ -19,6 +19,7 @@ from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Drives
+from manager_core.files import is_same
 
 BLOCK_DEVICES = Path("/sys/dev/block")
 DISK_GONE = "its disk is gone from the system, though it is still mounted; look at its cable and dmesg"
@@ -46,7 +47,7 @@ class PartialFacts:
 
 @dataclass(frozen=True)
 class Lone:
-    """A sidecar without its plot: what a crash between two unlinks left; its last change."""
+    """A sidecar whose plot is no longer in flight: what a crash between two unlinks left; its last change."""
 
     name: str
     mtime_s: float
@@ -200,7 +201,7 @@ def _facts(settings: Drives, drive: Drive, folder: int, test_folder: str) -> Dri
 
 
 def _in_flight(folder: int, names: Sequence[str]) -> tuple[tuple[PartialFacts, ...], tuple[Lone, ...]]:
-    """The plots in flight: each `.tmp` with its sidecar (another `.tmp` is not ours); sidecars without a `.tmp`."""
+    """The plots in flight: each `.tmp` with its sidecar (another `.tmp` is not ours); sidecars that have none."""
     found: list[PartialFacts | Lone | None] = []
     for name in sorted(name[: -len(SIDECAR)] for name in names if name.endswith(SIDECAR)):
         with contextlib.suppress(FileNotFoundError):  # the plot just got its final name
@@ -217,7 +218,7 @@ def _beside(folder: int, name: str) -> PartialFacts | Lone | None:
     sidecar = read_sidecar(folder, name)
     if sidecar is None:
         return None
-    if not exists(folder, name + PARTIAL):
+    if not exists(folder, name + PARTIAL) or is_same(folder, name + PARTIAL, name):
         return Lone(name, os.stat(name + SIDECAR, dir_fd=folder, follow_symlinks=False).st_mtime)
     facts = os.stat(name + PARTIAL, dir_fd=folder, follow_symlinks=False)
     size = sidecar.header.size

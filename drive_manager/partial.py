@@ -30,7 +30,7 @@ from drive_manager.sidecar import (
     reads_as,
 )
 from manager_core import digest
-from manager_core.files import NOT_SUPPORTED, rename_new
+from manager_core.files import NOT_SUPPORTED, is_same, rename_new
 
 FALLOC_FL_KEEP_SIZE = 1
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -238,9 +238,12 @@ class Partial:
     def destroy_if_ours(self) -> bool:
         """Destroy it if its sidecar speaks of the very `.tmp` that is there, which nobody writes; whether it did.
 
-        Raises OSError.
+        A plot that was published by a link, and cut off there, loses its second name. Raises OSError.
         """
-        if read_sidecar(self._folder, self.name) is None or not is_plain(self._folder, self.name + PARTIAL):
+        name = self.name + PARTIAL
+        if read_sidecar(self._folder, self.name) is None:
+            return False
+        if not is_plain(self._folder, name) and not is_same(self._folder, name, self.name):
             return False
         try:
             if not self._open(0.0):

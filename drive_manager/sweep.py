@@ -17,6 +17,7 @@ from drive_manager.guard import entry, exists, open_drive
 from drive_manager.marks import Mark
 from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Settings
+from manager_core.files import is_same
 from manager_core.locks import Lock
 
 log = logging.getLogger(__name__)
@@ -198,14 +199,10 @@ def _unlink(folder: int, seen: Left) -> bool:
     sidecar = read_sidecar(folder, seen.name)
     if facts.st_mtime != seen.mtime_s or sidecar is None or sidecar.header.name != seen.name:
         return False
-    if whole and sidecar.header.inode != facts.st_ino:
+    part = seen.name + PARTIAL
+    if not whole and exists(folder, part) and not is_same(folder, part, seen.name):
         return False
-    if whole:
-        return Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy_if_ours()
-    if exists(folder, seen.name + PARTIAL):
-        return False
-    os.unlink(seen.name + SIDECAR, dir_fd=folder)
-    return True
+    return Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy_if_ours()
 
 
 def _remove_rehearsal(settings: Settings, mount: str) -> bool:

@@ -70,6 +70,19 @@ def test_nothing_is_removed_from_a_drive_that_went_offline_meanwhile(tmp_path: P
     assert len(nas.names()) == (1 if meanwhile == "online" else 3)
 
 
+def test_a_second_name_that_a_killed_receiver_left_goes_after_done(nas: SmallNas) -> None:
+    path = nas.drives[0] / NAME
+    path.with_name(f"{NAME}.tmp").hardlink_to(path)
+    header = sidecar_header(NAME, len(DATA), path.stat().st_ino)
+    path.with_name(f"{NAME}.pieces.tmp").write_text(header)
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
+    assert nas.names() == [NAME]
+    assert path.read_bytes() == DATA
+
+
 def test_have_says_what_is_on_the_drive_not_what_was_written(nas: SmallNas) -> None:
     with (nas.drives[0] / NAME).open("r+b") as file:
         file.write(bytes([DATA[0] ^ 1]))

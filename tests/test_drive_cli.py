@@ -446,6 +446,18 @@ def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
     assert left >= {*foreign, "whole.plot.tmp"}
 
 
+def test_the_second_name_of_a_plot_that_has_its_final_one_goes(nas: Nas) -> None:
+    """A crash between link and unlink left it; it is no plot in flight that anybody has to be told of."""
+    folder = nas.drive(1)
+    _partial(folder, "a.plot", pieces=1, arrived=1000)
+    (folder / "a.plot").hardlink_to(folder / "a.plot.tmp")
+    with Lock(state.plot_lock(nas.state, "a.plot")):
+        nas.tick()
+    assert len(list(folder.iterdir())) == 3
+    nas.tick()
+    assert [(path.name, path.stat().st_size) for path in folder.iterdir()] == [("a.plot", 1000)]
+
+
 def test_a_sidecar_without_its_plot_goes_at_once(nas: Nas) -> None:
     """A plot copied in under that name may get the very inode that the sidecar speaks of."""
     folder = nas.drive(1)

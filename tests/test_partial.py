@@ -436,6 +436,24 @@ def test_a_part_that_is_not_ours_is_not_destroyed(folder: int, tmp_path: Path, h
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_a_plot_that_got_its_final_name_and_kept_the_other_loses_the_other_only(
+    folder: int, tmp_path: Path
+) -> None:
+    """As after a crash between link and unlink, where the file system knows no RENAME_NOREPLACE."""
+    begun(folder).close()
+    (tmp_path / NAME).hardlink_to(tmp_path / TMP)
+    assert Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_bytes() == DATA
+    (tmp_path / TMP).hardlink_to(tmp_path / NAME)
+    assert not Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours(), "somebody's: it has no sidecar"
+    (tmp_path / TMP).unlink()
+    (tmp_path / NAME).rename(tmp_path / "other")
+    begun(folder).close()
+    (tmp_path / "another").hardlink_to(tmp_path / TMP)
+    assert not Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours(), "it is not published"
+
+
 @pytest.mark.root
 def test_what_makes_it_ours_is_destroyed_last(make_drive: Callable[..., Drive]) -> None:
     drive = make_drive()
