@@ -25,34 +25,29 @@ class Wait:
         return self.age_s + (now.since(Moment(self.boot, self.at_s)) or 0.0)
 
 
-def left(drives: Sequence[Drive]) -> list[tuple[str, Left]]:
-    """All that transfers left on drives that can be written, with the mount point."""
-    found: list[tuple[str, Left]] = []
-    for drive in drives:
-        if not drive.problem:
-            found += [(drive.mount, each) for each in drive.partials]
-            found += [(drive.mount, each) for each in drive.lone]
-    return found
-
-
 def waits(drives: Sequence[Drive], before: Mapping[str, Wait], now: Moment) -> dict[str, Wait]:
-    """What to remember, by path. What changed, or was not there or not writable, begins anew. Pure."""
+    """What to remember, by path, of drives that are tidied. What changed, or was not there, begins anew. Pure."""
     return {
-        key(mount, each): _wait(before.get(key(mount, each)), each.mtime_s, now)
-        for mount, each in left(drives)
+        _key(drive, each): _wait(before.get(_key(drive, each)), each.mtime_s, now)
+        for drive in drives
+        for each in drive.partials
     }
 
 
-def key(mount: str, each: Left) -> str:
-    """What a file is remembered by."""
-    return f"{mount}/{each.name}"
+def _key(drive: Drive, each: PartialFacts) -> str:
+    return f"{drive.mount}/{each.name}"
 
 
 def stale(
     drives: Sequence[Drive], known: Mapping[str, Wait], days: float, now: Moment
 ) -> list[tuple[str, Left]]:
-    """What has lain unchanged for so many days. Pure."""
-    return [(mount, each) for mount, each in left(drives) if known[key(mount, each)].age(now) >= days * 86400]
+    """What has lain unchanged for so many days, and sidecars without a plot, of no use to anybody. Pure."""
+    found: list[tuple[str, Left]] = []
+    for drive in drives:
+        old = (each for each in drive.partials if known[_key(drive, each)].age(now) >= days * 86400)
+        found += [(drive.mount, each) for each in old]
+        found += [(drive.mount, each) for each in drive.lone]
+    return found
 
 
 def _wait(before: Wait | None, mtime_s: float, now: Moment) -> Wait:

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from drive_manager import guard, have, place
+from drive_manager import guard, have, place, sweep
 from drive_manager.apart import Ended, Link
-from drive_manager.errors import DriveGone
+from drive_manager.errors import NasError
 from drive_manager.landing import Landing
 from drive_manager.partial import Partial
 from drive_manager.place import Place
@@ -19,7 +19,6 @@ from drive_manager.search import Found, search
 from drive_manager.settings import Settings
 from drive_manager.voice import Refusal, Voice
 from manager_core.errors import ManagerError
-from manager_core.locks import Lock
 from manager_core.wire import Offer
 
 log = logging.getLogger(__name__)
@@ -130,16 +129,12 @@ def _test_folder(top: int, name: str, plot: str) -> Iterator[int]:
 def _clear_away(voice: Voice, mounts: Iterable[str], settings: Settings) -> None:
     """Remove parts of this plot from other drives, now that it is whole on one; best effort."""
     offer = voice.offer
+
+    def destroy(folder: int) -> bool:
+        return Partial(folder, offer.name, offer.size, offer.digest).destroy_if_ours()
+
     for mount in mounts:
         voice.step("clearing away", mount)
-        lock = Lock(place.drive_lock(settings.files.state_folder, mount))
-        with contextlib.suppress(OSError, DriveGone):
-            if not lock.take():
-                continue
-            folder = guard.open_drive(settings.drives, mount)
-            try:
-                if Partial(folder, offer.name, offer.size, offer.digest).destroy_if_ours():
-                    log.info("A part of %s removed from %s: it is whole elsewhere", offer.name, mount)
-            finally:
-                os.close(folder)
-        lock.free()
+        with contextlib.suppress(OSError, NasError):
+            if sweep.on_drive(settings, mount, destroy):
+                log.info("A part of %s removed from %s: it is whole elsewhere", offer.name, mount)

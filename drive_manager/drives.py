@@ -5,6 +5,7 @@ Everything here that takes a drive may hang with it: call it in a child (`look.l
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +14,13 @@ from typing import Any
 
 from drive_manager import listing, mounts
 from drive_manager.errors import DriveGone
-from drive_manager.guard import as_mount, open_drive
+from drive_manager.guard import as_mount, exists, open_drive
 from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
+from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Drives
+from manager_core.files import is_same
 
-PARTIAL = ".tmp"
-SIDECAR = ".pieces.tmp"  # partial.py has the same; it is not imported in a quiet minute
 BLOCK_DEVICES = Path("/sys/dev/block")
 DISK_GONE = "its disk is gone from the system, though it is still mounted; look at its cable and dmesg"
 
@@ -46,7 +47,7 @@ class PartialFacts:
 
 @dataclass(frozen=True)
 class Lone:
-    """A sidecar without its plot: what a crash between two unlinks left; its last change."""
+    """A sidecar whose plot is no longer in flight: what a crash between two unlinks left; its last change."""
 
     name: str
     mtime_s: float
@@ -206,35 +207,26 @@ def _facts(settings: Drives, drive: Drive, folder: int, test_folder: str) -> Dri
 
 
 def _in_flight(folder: int, names: Sequence[str]) -> tuple[tuple[PartialFacts, ...], tuple[Lone, ...]]:
-    """The plots in flight: each `.tmp` with its sidecar (another `.tmp` is not ours); sidecars without a `.tmp`."""
-    there = frozenset(name for name in names if name.endswith(PARTIAL))
-    if not there:
-        return (), ()
-    partials: list[PartialFacts] = []
-    lone: list[Lone] = []
-    for name in sorted(name[: -len(SIDECAR)] for name in there if name.endswith(SIDECAR)):
-        try:
-            if name + PARTIAL in there:
-                partials += _partial(folder, name)
-            else:
-                lone.append(Lone(name, _mtime_s(folder, name + SIDECAR)))
-        except FileNotFoundError:  # the plot just got its final name
-            continue
-    return tuple(partials), tuple(lone)
+    """The plots in flight: each `.tmp` with its sidecar (another `.tmp` is not ours); sidecars that have none."""
+    found: list[PartialFacts | Lone | None] = []
+    for name in sorted(name[: -len(SIDECAR)] for name in names if name.endswith(SIDECAR)):
+        with contextlib.suppress(FileNotFoundError):  # the plot just got its final name
+            found.append(_beside(folder, name))
+    partials = tuple(each for each in found if isinstance(each, PartialFacts))
+    return partials, tuple(each for each in found if isinstance(each, Lone))
 
 
-def _partial(folder: int, name: str) -> list[PartialFacts]:
+def _beside(folder: int, name: str) -> PartialFacts | Lone | None:
+    """What a sidecar says and stands beside; None when it is none of ours. Raises OSError."""
     from drive_manager.sidecar import read_sidecar
     from manager_core import digest
 
     sidecar = read_sidecar(folder, name)
     if sidecar is None:
-        return []
+        return None
+    if not exists(folder, name + PARTIAL) or is_same(folder, name + PARTIAL, name):
+        return Lone(name, os.stat(name + SIDECAR, dir_fd=folder, follow_symlinks=False).st_mtime)
     facts = os.stat(name + PARTIAL, dir_fd=folder, follow_symlinks=False)
     size = sidecar.header.size
     held = digest.span(len(sidecar.pieces), size)[0] if len(sidecar.pieces) < digest.count(size) else size
-    return [PartialFacts(name, size, facts.st_blocks * 512, held, facts.st_mtime, facts.st_size)]
-
-
-def _mtime_s(folder: int, name: str) -> float:
-    return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+    return PartialFacts(name, size, facts.st_blocks * 512, held, facts.st_mtime, facts.st_size)

@@ -116,20 +116,6 @@ class Ledger:
         ]  # fmt: skip
         self._write([_entry("alerts", at, row) for row in rows])
 
-    def alert(
-        self, rule: str, subject: str, severity: str, event: str, kind: str, text: str, at: datetime
-    ) -> None:
-        """Note what people were told, or would have been."""
-        row = {
-            "rule": rule,
-            "subject": subject,
-            "severity": severity,
-            "event": event,
-            "kind": kind,
-            "text": text,
-        }
-        self._write([_entry("alerts", at, row)])
-
     def run(self, program: str, began: datetime, seconds: float, result: int, text: str = "") -> None:
         """Note a run and its exit code."""
         row = {"program": program, "seconds": seconds, "result": result, "text": text}

@@ -1,5 +1,6 @@
-"""What receivers remember for each other in small files: sizes offered lately, and plots in conflict.
+"""What receivers remember, for each other and for the tick, in small files.
 
+Sizes offered lately, plots in conflict, drives that ran out of space or hung, and transfers that failed in a row.
 Memory, never permission: a file that cannot be read or written costs a WARNING and is begun anew.
 """
 
@@ -43,8 +44,13 @@ def _note_offer(offers: dict[str, Any], size: int, now: int) -> None:
     for old in [key for key, seen in offers.items() if not _is_fresh(seen, now)]:
         del offers[old]
     offers[str(size)] = now
-    for old in sorted(offers, key=offers.__getitem__)[:-ENTRIES]:
-        del offers[old]
+    _keep_newest(offers, offers.__getitem__)
+
+
+def _keep_newest(entries: dict[str, Any], noted_at: Callable[[str], Any]) -> None:
+    """A plotter may offer what it likes: no file grows for ever."""
+    for old in sorted(entries, key=noted_at)[:-ENTRIES]:
+        del entries[old]
 
 
 def _is_fresh(seen: object, now_s: float) -> bool:
@@ -86,8 +92,7 @@ def _note_conflict(conflicts: dict[str, Any], name: str, entry: dict[str, Any]) 
     for known in [key for key, value in conflicts.items() if not isinstance(value, dict)]:
         del conflicts[known]
     conflicts[name] = entry
-    for old in sorted(conflicts, key=lambda known: conflicts[known].get("at", 0))[:-ENTRIES]:
-        del conflicts[old]
+    _keep_newest(conflicts, lambda known: conflicts[known].get("at", 0))
 
 
 def conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]) -> str:
@@ -159,6 +164,7 @@ def _note_end(failures: dict[str, Any], name: str, now: int, *, failed: bool) ->
     before = failures.pop(name, [0, 0])
     if failed:
         failures[name] = [before[0] + 1, now]
+    _keep_newest(failures, lambda known: failures[known][1])
 
 
 def failures(state_folder: Path) -> dict[str, int]:

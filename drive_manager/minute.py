@@ -114,7 +114,8 @@ def _act(
 ) -> tuple[Ran, News]:
     """Write the script, keep the memory, log, tidy up; the run, and what is told of it so far."""
     decision = tick.decide(world, memory, settings.drives)
-    waits = ages.waits(world.drives, memory.waits, world.at)
+    tidied = sweep.tidied(world.drives, world.offline)
+    waits = ages.waits(tidied, memory.waits, world.at)
     sensors = dict(world.senses.sensors)
     after = replace(decision.memory, hung=dict(seen.hung), waits=waits, sensors=sensors, boot=world.at.boot)
     after = _write_script(settings, after, decision, world)
@@ -123,8 +124,8 @@ def _act(
     ran = Ran(settings, memory, after, world, decision, began)
     changes = _keep_and_tell(ran)
     sweep.leftover_signs(settings)
-    sweep.rehearsals(settings, world.drives)
-    stale = ages.stale(world.drives, waits, settings.receive.partial_days, world.at)
+    sweep.rehearsals(settings, tidied)
+    stale = ages.stale(tidied, waits, settings.receive.partial_days, world.at)
     told = sweep.partials(settings, stale, memory.told)
     if told != after.told:
         after = replace(after, told=told)

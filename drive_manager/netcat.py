@@ -162,18 +162,18 @@ def listening(
 
     The port stays locked until netcat is reaped. Raises NetcatError.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            yield _first_free(netcat, address, ports, locks, output, limit, stack)
-        finally:
-            stack.close()
+    listener, lock = _first_free(netcat, address, ports, locks, output, limit)
+    try:
+        yield listener
+    finally:
+        listener.end()
+        lock.free()
 
 
 def _first_free(
-    netcat: Netcat, address: str, ports: tuple[int, int], locks: Path, output: int, limit: int,
-    stack: contextlib.ExitStack,
-) -> Listener:  # fmt: skip
-    """A netcat that listens; the stack ends it and frees its port. Raises NetcatError."""
+    netcat: Netcat, address: str, ports: tuple[int, int], locks: Path, output: int, limit: int
+) -> tuple[Listener, Lock]:
+    """A netcat that listens, and its port's lock; those that do not are ended. Raises NetcatError."""
     failed, ours = "", 0
     try:
         taken = sockets.ports_of(sockets.all_here(), sockets.LISTENING)
@@ -185,12 +185,14 @@ def _first_free(
             if port in taken:
                 lock.free()
                 continue
-            stack.callback(lock.free)
-            listener = Listener(netcat, address, port, output, limit)
-            stack.callback(listener.end)
-            if listener.listens():
-                return listener
-            failed = _why_not(listener) or failed
+            with contextlib.ExitStack() as unless_it_listens:
+                unless_it_listens.callback(lock.free)
+                listener = Listener(netcat, address, port, output, limit)
+                unless_it_listens.callback(listener.end)
+                if listener.listens():
+                    unless_it_listens.pop_all()
+                    return listener, lock
+                failed = _why_not(listener) or failed
     except OSError as error:  # of this machine's own disk: it must not look like one of the plot's drive
         raise NetcatError(f"netcat cannot be set up: {error}; is the NAS's own disk full?") from error
     if ours and not failed:

@@ -1,7 +1,7 @@
 """A plot in flight on a drive: `NAME.tmp`, which netcat fills, and `NAME.pieces.tmp`, which says what is held.
 
 A piece is held when fdatasync of the plot succeeded and after that its digest was appended to the sidecar and that was
-synced too (see `sidecar`). A `.tmp` without a sidecar is not ours, unless it is empty.
+synced too (see `sidecar`, also for which `.tmp` is ours).
 """
 
 from __future__ import annotations
@@ -17,9 +17,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from drive_manager.errors import DriveFault
-from drive_manager.sidecar import OPEN, SIDECAR, Header, in_the_way, is_plain, read_sidecar
+from drive_manager.names import PARTIAL, SIDECAR
+from drive_manager.sidecar import (
+    OPEN,
+    Header,
+    Sidecar,
+    in_the_way,
+    is_ours,
+    is_plain,
+    not_ours,
+    read_sidecar,
+    reads_as,
+)
 from manager_core import digest
-from manager_core.files import NOT_SUPPORTED, rename_new
+from manager_core.files import NOT_SUPPORTED, is_same, rename_new
 
 FALLOC_FL_KEEP_SIZE = 1
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -63,22 +74,22 @@ class Partial:
             raise InTheWay(why)
         if not self._open(TAKE_WAIT_S):
             return read_sidecar(self._folder, self.name) is not None
-        sidecar = read_sidecar(self._folder, self.name)
+        try:
+            sidecar = read_sidecar(self._folder, self.name)
+            if not is_ours(self.fd, sidecar):
+                raise InTheWay(not_ours(self.name))
+        except BaseException:
+            self.close()  # what may be somebody's is not to be destroyed for an error
+            raise
         facts = os.fstat(self.fd)
-        if sidecar is None:
-            if facts.st_size:
-                self.close()
-                raise InTheWay(f"{self.name}.tmp is there and is not ours; move it away")
-            return True
-        header = sidecar.header
-        if header == Header(self.name, self.size, self.kind, facts.st_ino):
-            self.held = self._reliable(sidecar.pieces, facts.st_size)
+        if sidecar and sidecar.header == Header(self.name, self.size, self.kind, facts.st_ino):
+            self.held = self._reliable(sidecar, facts.st_size)
         return True
 
     def _open(self, wait_s: float) -> bool:
         """Open and take the `.tmp`; False when there is none. Raises OSError, BeingWritten."""
         try:
-            self.fd = os.open(self.name + ".tmp", OPEN | os.O_RDWR, dir_fd=self._folder)
+            self.fd = os.open(self.name + PARTIAL, OPEN | os.O_RDWR, dir_fd=self._folder)
         except FileNotFoundError:
             return False
         self._take(wait_s)
@@ -106,21 +117,16 @@ class Partial:
     def _is_named(self) -> bool:
         """Whether what is open is still what has the name. Raises OSError."""
         try:
-            named = os.stat(self.name + ".tmp", dir_fd=self._folder, follow_symlinks=False)
+            named = os.stat(self.name + PARTIAL, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return os.path.samestat(os.fstat(self.fd), named)
 
-    def _reliable(self, pieces: Sequence[str], size: int) -> list[str]:
-        held = list(pieces)
+    def _reliable(self, sidecar: Sidecar, size: int) -> list[str]:
+        held = list(sidecar.pieces)
         while held and digest.span(len(held) - 1, self.size)[1] > min(size, self._hole()):
             held.pop()
-        if held:
-            start, end = digest.span(len(held) - 1, self.size)
-            os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
-            if digest.of_piece(self.fd, len(held) - 1, self.size, self.kind) != held[-1]:
-                held.clear()
-        return held
+        return held if held and reads_as(self.fd, len(held) - 1, sidecar) else []
 
     def _hole(self) -> int:
         try:
@@ -138,7 +144,7 @@ class Partial:
         if self.fd < 0:
             flags = OPEN | os.O_RDWR | os.O_CREAT | os.O_EXCL
             try:
-                self.fd = os.open(self.name + ".tmp", flags, 0o644, dir_fd=self._folder)
+                self.fd = os.open(self.name + PARTIAL, flags, 0o644, dir_fd=self._folder)
             except FileExistsError:
                 raise BeingWritten(f"{self.name}.tmp is there by now: another receiver made it") from None
             self._take(0.0)
@@ -196,7 +202,7 @@ class Partial:
         """Give the whole, synced plot its final name, without replacing anything. Raises AlreadyThere, OSError."""
         self._prove_named()
         try:
-            rename_new(self._folder, self.name + ".tmp", self.name)
+            rename_new(self._folder, self.name + PARTIAL, self.name)
         except FileExistsError as error:
             raise AlreadyThere(f"{self.name} is there already") from error
         try:
@@ -224,7 +230,7 @@ class Partial:
         """Remove the plot in flight that is open here: the `.tmp` first, for it is the sidecar that makes it ours."""
         try:
             if self.fd >= 0 and self._is_named():
-                self._remove(self.name + ".tmp")
+                self._remove(self.name + PARTIAL)
                 self._remove(self.name + SIDECAR)
         finally:
             self.close()
@@ -232,9 +238,12 @@ class Partial:
     def destroy_if_ours(self) -> bool:
         """Destroy it if its sidecar speaks of the very `.tmp` that is there, which nobody writes; whether it did.
 
-        Raises OSError.
+        A plot that was published by a link, and cut off there, loses its second name. Raises OSError.
         """
-        if read_sidecar(self._folder, self.name) is None or not is_plain(self._folder, self.name + ".tmp"):
+        name = self.name + PARTIAL
+        if read_sidecar(self._folder, self.name) is None:
+            return False
+        if not is_plain(self._folder, name) and not is_same(self._folder, name, self.name):
             return False
         try:
             if not self._open(0.0):

@@ -11,7 +11,7 @@ from drive_manager import choose, disks, drives, guard, marks, memory, mounts
 from drive_manager.drives import Drive
 from drive_manager.errors import DriveGone
 from drive_manager.settings import Drives, Settings
-from drive_manager.sidecar import in_the_way, read_sidecar
+from drive_manager.sidecar import read_sidecar, stranger
 from drive_manager.voice import Voice
 from manager_core.wire import Offer
 
@@ -68,21 +68,21 @@ def search(voice: Voice, settings: Settings, allowed: tuple[str, ...], skip: fro
         uuid = uuids.get(os.path.realpath(mount.source), "")
         mark = marks.find(offline, mount.point, uuid, disk)
         aside = f"set aside: {mark.why}" if mark else ""
-        final, partial, stranger = _named(settings, mount, voice.offer.name)
+        final, partial, in_the_way = _named(settings, mount, voice.offer.name)
         if final is not None:
             finals.append(replace(final, aside=aside, uuid=uuid, disk=disk))
         if partial and not aside:
             partials.append(mount.point)
         if mount.point in allowed:
             drive = replace(drives.look_at(settings.drives, mount, uuids), disk=disk)
-            problem = drive.problem or aside or stranger or resting.get(mount.point, "")
+            problem = drive.problem or aside or in_the_way or resting.get(mount.point, "")
             if problem:
                 unusable.append(f"{drive.mount}: {problem}")
             else:
                 kept_free = drives.kept_free(settings.drives, drive.mount)
                 spots[drive.mount] = _spot(drive, kept_free, voice.offer)
-    # The one that may be the same plot comes first: another beside it is somebody else's question.
-    finals.sort(key=lambda final: final.size != voice.offer.size)
+    # The one that may prove to be the same plot comes first: another beside it is somebody else's question.
+    finals.sort(key=lambda final: (final.size != voice.offer.size, bool(final.aside)))
     ordered = in_turn([spots[mount] for mount in allowed if mount in spots], settings.drives)
     return Found(tuple(finals), ordered, tuple(partials), tuple(unusable))
 
@@ -99,29 +99,17 @@ def _named(settings: Settings, mount: mounts.Mount, name: str) -> tuple[Final | 
     except (OSError, DriveGone):  # a drive that cannot be read has nothing to offer; the tick tells of it
         return None, False, ""
     try:
-        partial = read_sidecar(folder, name) is not None
-        stranger = in_the_way(folder, name) if partial else _stranger(folder, name)
+        partial, in_the_way = read_sidecar(folder, name) is not None, stranger(folder, name)
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return None, partial, stranger
+        return None, partial, in_the_way
     except OSError:
         return None, False, ""
     finally:
         os.close(folder)
     kind = "" if stat.S_ISREG(facts.st_mode) else _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
     final = Final(mount.point, -1 if kind else facts.st_size, facts.st_mtime_ns, kind=kind)
-    return final, partial, stranger
-
-
-def _stranger(folder: int, name: str) -> str:
-    """What to say of a `.tmp` that is not ours, where this plot's own would be."""
-    if why := in_the_way(folder, name):
-        return why
-    try:
-        size = os.stat(f"{name}.tmp", dir_fd=folder, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return ""
-    return f"{name}.tmp is there and is not ours; move it away" if size else ""
+    return final, partial, in_the_way
 
 
 def _spot(drive: Drive, reserve: int, offer: Offer) -> Spot:

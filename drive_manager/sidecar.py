@@ -1,7 +1,7 @@
 """What stands beside a plot in flight: `NAME.pieces.tmp`, which says whose it is and what of it is held.
 
 Its first line is a JSON object (name, size, kind of digest, inode of the `.tmp`); each further line is the digest of
-one piece. A `.tmp` without a sidecar is not ours, unless it is empty.
+one piece. A `.tmp` without a sidecar is not ours, unless it is empty; nor is one that the sidecar does not speak of.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from drive_manager.names import PARTIAL, SIDECAR
 from manager_core import digest
 from manager_core.wire import DIGEST, MAX_SIZE_BYTES
 
-SIDECAR = ".pieces.tmp"
 MAX_SIDECAR_BYTES = 8 << 20
 # Never by a link; and a pipe that got here all the same is not waited for.
 OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -53,8 +53,55 @@ def is_plain(folder_fd: int, name: str) -> bool:
 
 def in_the_way(folder_fd: int, name: str) -> str:
     """What to say of things that are not ours, where a plot in flight or its sidecar would be; "". Raises OSError."""
-    trap = next((each for each in (name + ".tmp", name + SIDECAR) if not is_plain(folder_fd, each)), "")
+    trap = next((each for each in (name + PARTIAL, name + SIDECAR) if not is_plain(folder_fd, each)), "")
     return f"{trap} is there and is no file of ours; move it away" if trap else ""
+
+
+def stranger(folder_fd: int, name: str) -> str:
+    """What to say of anything that is not ours where a plot in flight would be; "". Raises OSError."""
+    if why := in_the_way(folder_fd, name):
+        return why
+    try:
+        fd = os.open(name + PARTIAL, OPEN | os.O_RDONLY, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return ""
+    except PermissionError:
+        return not_ours(name)
+    try:
+        return "" if is_ours(fd, read_sidecar(folder_fd, name)) else not_ours(name)
+    finally:
+        os.close(fd)
+
+
+def not_ours(name: str) -> str:
+    """What to say of a `.tmp` that no receiver made."""
+    return f"{name}{PARTIAL} is there and is not ours; move it away"
+
+
+def is_ours(fd: int, sidecar: Sidecar | None) -> bool:
+    """Whether an open `.tmp` is empty, or the file that its sidecar speaks of. Raises OSError.
+
+    A sidecar may be left without its `.tmp`, and then somebody copies a plot in under that name. Inodes tell, but for
+    file systems where a file has another one after each mount: there the last piece held has to read as it did.
+    """
+    facts = os.fstat(fd)
+    if facts.st_size == 0:
+        return True
+    if sidecar is None:
+        return False
+    header, last = sidecar.header, len(sidecar.pieces) - 1
+    if header.inode == facts.st_ino:
+        return True
+    if last < 0 or header.digest not in digest.KINDS or digest.span(last, header.size)[1] > facts.st_size:
+        return False
+    return reads_as(fd, last, sidecar)
+
+
+def reads_as(fd: int, index: int, sidecar: Sidecar) -> bool:
+    """Whether this piece of an open `.tmp` reads from the drive as its sidecar says. Raises OSError."""
+    start, end = digest.span(index, sidecar.header.size)
+    os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
+    return digest.of_piece(fd, index, sidecar.header.size, sidecar.header.digest) == sidecar.pieces[index]
 
 
 def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:

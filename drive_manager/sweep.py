@@ -8,13 +8,16 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from drive_manager import state
+from drive_manager import marks, mounts, state
 from drive_manager.ages import Left
 from drive_manager.apart import Child, Ended, Link, Quiet
-from drive_manager.drives import PARTIAL, SIDECAR, Drive, PartialFacts
-from drive_manager.errors import DriveGone
-from drive_manager.guard import exists, open_drive
+from drive_manager.drives import Drive, PartialFacts, uuid_of
+from drive_manager.errors import NasError
+from drive_manager.guard import entry, exists, open_drive
+from drive_manager.marks import Mark
+from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Settings
+from manager_core.files import is_same
 from manager_core.locks import Lock
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,14 @@ def read_sign(path: Path) -> dict[str, str]:
     return sign if sign.get("plot") == path.name and {"drive", "pid"} <= sign.keys() else {}
 
 
+def tidied(drives: Sequence[Drive], offline: Mapping[str, Mark] | None) -> tuple[Drive, ...]:
+    """The drives from which something may be removed; none while the marks cannot be read (`offline` is None). Pure."""
+    if offline is None:
+        return ()
+    well = (drive for drive in drives if not drive.problem)
+    return tuple(drive for drive in well if marks.find(offline, drive.mount, drive.uuid) is None)
+
+
 def leftover_signs(settings: Settings) -> None:
     """Remove the visible files whose drive nobody writes to: their receiver ended without a word."""
     found = signs(settings)
@@ -73,7 +84,7 @@ def leftover_signs(settings: Settings) -> None:
 
 
 def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tuple[str, ...]:
-    """Remove what nobody asked for in `partial_days`; return the names of complete partials, told once.
+    """Remove what nobody asked for in `partial_days`, and lone sidecars; return complete partials, told once.
 
     A complete partial holds every byte of its plot and may be the only copy: it is never removed.
     """
@@ -94,7 +105,10 @@ def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tu
         if not _is_complete(each)
     }
     for path in _apart(settings, works):
-        log.info("Removed %s: nobody asked for it in %g days", path, days)
+        if path.endswith(SIDECAR):
+            log.info("Removed %s: its plot is no longer in flight", path)
+        else:
+            log.info("Removed %s: nobody asked for it in %g days", path, days)
     return tuple(sorted(each.name for _, each in complete))
 
 
@@ -105,7 +119,7 @@ def rehearsals(settings: Settings, drives: Sequence[Drive]) -> None:
             lambda mount=drive.mount: _remove_rehearsal(settings, mount)
         )
         for drive in drives
-        if drive.rehearsed and not drive.problem
+        if drive.rehearsed
     }
     for path in _apart(settings, works):
         log.info("Removed %s: a rehearsal that did not end had left it", path)
@@ -140,26 +154,40 @@ def _apart(settings: Settings, works: Mapping[str, Callable[[], bool]]) -> list[
     return done
 
 
-def _remove_one(settings: Settings, mount: str, seen: Left) -> bool:
-    """Remove one partial under its plot's and its drive's lock, unless it changed meanwhile."""
+def on_drive(settings: Settings, mount: str, remove: Callable[[int], bool]) -> bool:
+    """Have something removed from a drive's open folder; whether it was. Not while the drive is taken or set aside.
+
+    Raises DriveGone, MarksUnreadable, OSError.
+    """
     from drive_manager.place import drive_lock
 
-    folder = settings.files.state_folder
-    locks = Lock(state.plot_lock(folder, seen.name)), Lock(drive_lock(folder, mount))
+    lock = Lock(drive_lock(settings.files.state_folder, mount))
     try:
-        if not all(lock.take() for lock in locks):
+        if not lock.take():
             return False
-        opened = open_drive(settings.drives, mount, make=False)
+        # A person who takes the drive offline marks it first, waits for this lock, and then may pull it.
+        uuid = uuid_of(entry(settings.drives, mount), mounts.uuids())
+        if marks.find(marks.read(settings.files.state_folder), mount, uuid) is not None:
+            return False
+        folder = open_drive(settings.drives, mount, make=False)
         try:
-            return _unlink(opened, seen)
+            return remove(folder)
         finally:
-            os.close(opened)
-    except (OSError, DriveGone) as error:
+            os.close(folder)
+    finally:
+        lock.free()
+
+
+def _remove_one(settings: Settings, mount: str, seen: Left) -> bool:
+    """Remove one partial under its plot's and its drive's lock, unless it changed meanwhile."""
+    lock = Lock(state.plot_lock(settings.files.state_folder, seen.name))
+    try:
+        return lock.take() and on_drive(settings, mount, lambda folder: _unlink(folder, seen))
+    except (OSError, NasError) as error:
         log.warning("%s/%s%s cannot be removed: %s", mount, seen.name, PARTIAL, error)
         return False
     finally:
-        for lock in locks:
-            lock.free()
+        lock.free()
 
 
 def _unlink(folder: int, seen: Left) -> bool:
@@ -171,29 +199,19 @@ def _unlink(folder: int, seen: Left) -> bool:
     sidecar = read_sidecar(folder, seen.name)
     if facts.st_mtime != seen.mtime_s or sidecar is None or sidecar.header.name != seen.name:
         return False
-    if whole and sidecar.header.inode != facts.st_ino:
+    part = seen.name + PARTIAL
+    if not whole and exists(folder, part) and not is_same(folder, part, seen.name):
         return False
-    if whole:
-        return Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy_if_ours()
-    if exists(folder, seen.name + PARTIAL):
-        return False
-    os.unlink(seen.name + SIDECAR, dir_fd=folder)
-    return True
+    return Partial(folder, seen.name, sidecar.header.size, sidecar.header.digest).destroy_if_ours()
 
 
 def _remove_rehearsal(settings: Settings, mount: str) -> bool:
     """Remove the folder of rehearsals when there is nothing in it but what a rehearsal makes."""
-    lock = Lock(settings.files.state_folder / "locks" / REHEARSAL_LOCK)
-    if not lock.take():
-        return False
+    name, lock = settings.test.folder_name, Lock(settings.files.state_folder / "locks" / REHEARSAL_LOCK)
     try:
-        top = open_drive(settings.drives, mount, make=False)
-        try:
-            return _remove_folder(top, settings.test.folder_name)
-        finally:
-            os.close(top)
-    except (OSError, DriveGone) as error:
-        log.warning("%s/%s cannot be removed: %s", mount, settings.test.folder_name, error)
+        return lock.take() and on_drive(settings, mount, lambda top: _remove_folder(top, name))
+    except (OSError, NasError) as error:
+        log.warning("%s/%s cannot be removed: %s", mount, name, error)
         return False
     finally:
         lock.free()

@@ -108,8 +108,24 @@ def rename_new(folder_fd: int, old: str, new: str) -> None:
     """
     if rename_noreplace(folder_fd, old, new):
         return
-    os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+    try:
+        os.link(old, new, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+    except FileExistsError:
+        if not is_same(folder_fd, old, new):  # else the link is ours: over NFS its answer may get lost
+            raise
     os.unlink(old, dir_fd=folder_fd)
+
+
+def is_same(folder_fd: int, one: str, other: str) -> bool:
+    """Whether two names in an open folder lead to the same file.
+
+    :raises OSError: when that cannot be told
+    """
+    try:
+        facts = [os.stat(name, dir_fd=folder_fd, follow_symlinks=False) for name in (one, other)]
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(*facts)
 
 
 def read_json(path: Path) -> object | None:

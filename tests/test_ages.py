@@ -8,6 +8,7 @@ import pytest
 
 from drive_manager.ages import Wait, stale, waits
 from drive_manager.drives import Drive, Lone, PartialFacts
+from drive_manager.sweep import tidied
 from manager_core.steady import Moment
 
 DAY_S = 86400.0
@@ -29,8 +30,9 @@ def ages(*minutes: tuple[Drive, Moment]) -> Iterator[tuple[dict[str, Wait], list
     """What is remembered and what is stale after seven days, minute by minute."""
     known: dict[str, Wait] = {}
     for seen, now in minutes:
-        known = waits([seen], known, now)
-        yield known, [each.name for _, each in stale([seen], known, 7, now)]
+        drives = tidied([seen], {})
+        known = waits(drives, known, now)
+        yield known, [each.name for _, each in stale(drives, known, 7, now)]
 
 
 STALE: dict[str, tuple[list[tuple[Drive, Moment]], bool]] = {
@@ -38,7 +40,7 @@ STALE: dict[str, tuple[list[tuple[Drive, Moment]], bool]] = {
     "six days": ([(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("a", 6 * DAY_S))], False),
     "eight days": ([(drive(PARTIAL), Moment("a", 1)), (drive(PARTIAL), Moment("a", 8 * DAY_S))], True),
     "a lone sidecar": (
-        [(drive(Lone("x.plot", 5.0)), Moment("a", 1)), (drive(Lone("x.plot", 5.0)), Moment("a", 8 * DAY_S))],
+        [(drive(Lone("x.plot", 5.0)), Moment("a", 1))],
         True,
     ),
     "changed meanwhile": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from rig.drives import Drive, PowerSwitch
 from rig.waits import wait_for
 from smallnas import Caller, SmallNas, offer, pieces_of, sent, sidecar_header
 
-from drive_manager import marks
+from drive_manager import marks, memory
 from drive_manager.state import plot_lock
 from manager_core import digest
 from manager_core.locks import Lock
@@ -48,6 +49,39 @@ def test_what_a_killed_receiver_left_beside_it_goes_after_done(nas: SmallNas) ->
         caller.say(Done("t"))
         caller.ask(Check("c"), Checked)
     assert nas.names() == [NAME]
+
+
+@pytest.mark.parametrize("meanwhile", ["offline", "marks that cannot be read", "online"])
+def test_nothing_is_removed_from_a_drive_that_went_offline_meanwhile(tmp_path: Path, meanwhile: str) -> None:
+    """Reading again takes minutes; a person may have been told that the other drive is safe to pull."""
+    nas = SmallNas(tmp_path, drives=2)
+    (nas.drives[0] / NAME).write_bytes(DATA)
+    part = nas.drives[1] / f"{NAME}.tmp"
+    part.write_bytes(DATA[:100])
+    (nas.drives[1] / f"{NAME}.pieces.tmp").write_text(sidecar_header(NAME, len(DATA), part.stat().st_ino))
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        if meanwhile == "offline":
+            marks.set_aside(nas.state, str(nas.drives[1]), "", "to be pulled", "2021-03-19")
+        elif meanwhile != "online":
+            marks.path(nas.state).write_text("{")
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
+    assert part.exists() is (meanwhile != "online")
+    assert len(nas.names()) == (1 if meanwhile == "online" else 3)
+
+
+def test_a_second_name_that_a_killed_receiver_left_goes_after_done(nas: SmallNas) -> None:
+    path = nas.drives[0] / NAME
+    path.with_name(f"{NAME}.tmp").hardlink_to(path)
+    header = sidecar_header(NAME, len(DATA), path.stat().st_ino)
+    path.with_name(f"{NAME}.pieces.tmp").write_text(header)
+    with Caller(nas.script) as caller:
+        caller.ask(OFFER, Have)
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
+    assert nas.names() == [NAME]
+    assert path.read_bytes() == DATA
 
 
 def test_have_says_what_is_on_the_drive_not_what_was_written(nas: SmallNas) -> None:
@@ -175,6 +209,10 @@ def test_a_plot_that_lies_on_the_drive_itself_is_told_and_stays(nas: SmallNas) -
         assert first.code == "conflict"
         assert f"{path} is the very file that was offered" in first.why
         assert caller.ask(OFFER, Refused) == first, "without reading it again"
+        known = json.loads((nas.state / memory.CONFLICTS).read_text())
+        known[NAME]["until"] -= memory.A_DAY_S
+        (nas.state / memory.CONFLICTS).write_text(json.dumps(known))
+        assert caller.ask(OFFER, Have).digest == WHOLE, "by now it may be a copy: size and time are the same"
 
 
 def test_a_conflict_is_remembered_until_one_side_changes(nas: SmallNas) -> None:
@@ -191,6 +229,18 @@ def test_a_conflict_is_remembered_until_one_side_changes(nas: SmallNas) -> None:
     with Caller(nas.script) as caller:
         caller.ask(offer(DATA, mtime_ns=2), Have)
     assert (nas.drives[0] / NAME).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("sick", [0, 1])
+def test_a_sound_copy_counts_whatever_is_on_a_drive_that_is_set_aside(tmp_path: Path, sick: int) -> None:
+    nas = SmallNas(tmp_path, drives=2)
+    for drive in nas.drives:
+        (drive / NAME).write_bytes(DATA)
+    marks.set_aside(nas.state, str(nas.drives[sick]), "", "a write failed", "2021-03-19", failed=True)
+    with Caller(nas.script) as caller:
+        assert caller.ask(OFFER, Have).drive == str(nas.drives[1 - sick])
+        caller.say(Done("t"))
+        caller.ask(Check("c"), Checked)
 
 
 @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1])

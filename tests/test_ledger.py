@@ -41,7 +41,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_what_is_noted_is_there(ledger: Ledger) -> None:
     arrive(ledger, "a.plot")
     ledger.drive_event("ZR1", "ZR1", "/mnt/drive1", "found", "New drive found", NOW)
-    ledger.alert("temperature", "ZR1", "WARNING", "temperature", "fired", "hot", NOW)
+    ledger.alerts([Notice("temperature", "fired", Severity.WARNING, "hot", "ZR1", "temperature")], NOW)
     ledger.run("drive_manager", NOW, 0.25, 1, "no drive")
     (row,) = ledger.recent("arrivals")
     assert row.pop("entry")
@@ -219,7 +219,8 @@ def test_a_locked_ledger_is_waited_for_once_in_a_run(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         for number in range(8):  # a Ledger each, as a run's rooms have
-            Ledger(path, wait_s=1.5).alert("rule", f"{number}", "WARNING", "health", "fired", "text", NOW)
+            told = Notice("health", "fired", Severity.WARNING, "text", f"{number}", "rule")
+            Ledger(path, wait_s=1.5).alerts([told], NOW)
             Ledger(path, wait_s=1.5).last_offers()
         other.execute("ROLLBACK")
     assert 1.5 <= time.monotonic() - began < 6

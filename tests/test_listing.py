@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from smallnas import sidecar_header
 
 from drive_manager import listing, state
 from drive_manager.listing import Listed
@@ -91,7 +92,7 @@ def test_a_folder_with_a_plot_in_flight_is_always_listed(drive: Path) -> None:
     (seen,) = look(settings, {}).drives
     assert seen.listed is not None
     assert seen.plots == 2
-    (drive / "e.plot.pieces.tmp").touch()
+    (drive / "e.plot.pieces.tmp").write_text(sidecar_header("e.plot", 5000, 1))
     aged(drive)
     (seen,) = look(settings, {}, test_folder="plot_manager_test").drives
     assert seen.lone

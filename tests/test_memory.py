@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,26 @@ def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:
     memory.remember_offer(tmp_path, 5000)
     assert len(json.loads(file.read_text())) == memory.ENTRIES
     assert 5000 in memory.sizes_offered(tmp_path, now)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        (memory.CONFLICTS, lambda folder: memory.remember_conflict(folder, "new.plot", OFFERED, FINAL, "x")),
+        (memory.FAILURES, lambda folder: memory.remember_end(folder, "new.plot", failed=True)),
+    ],
+)
+def test_a_plotter_that_offers_any_number_of_names_fills_no_file(
+    tmp_path: Path, name: str, note: Callable[[Path], None]
+) -> None:
+    file, now = tmp_path / name, int(time.time())
+    old = [1, now] if name == memory.FAILURES else {"at": now}
+    oldest = [1, now - 5] if name == memory.FAILURES else {"at": now - 5}
+    file.write_text(json.dumps({"oldest.plot": oldest} | {f"{number}.plot": old for number in range(2000)}))
+    note(tmp_path)
+    kept = json.loads(file.read_text())
+    assert len(kept) == memory.ENTRIES
+    assert ("new.plot" in kept, "oldest.plot" in kept) == (True, False)
 
 
 def test_the_lock_is_free_afterwards(tmp_path: Path) -> None:

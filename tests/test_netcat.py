@@ -252,6 +252,24 @@ def test_a_netcat_that_cannot_listen_is_a_fault_whoever_uses_other_ports(
         assert not isinstance(caught.value, PortsBusy)
 
 
+def test_a_netcat_that_does_not_listen_in_time_is_ended_before_the_next_port(
+    tool: Netcat, output: int, tmp_path: Path
+) -> None:
+    """Until it is, it has the plot in flight as its output: what connects to it late would be written there."""
+    span, slow = ports(2), tmp_path / "slow"
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *{span[0]}*) echo $$ > {tmp_path}/pid; exec sleep 100;; esac\n'
+        f'exec {tool.path} "$@"\n'
+    )
+    slow.chmod(0o755)
+    with listening(
+        Netcat(str(slow), tool.flavour), HOST, span, tmp_path / "locks", output, LIMIT
+    ) as listener:
+        assert listener.port == span[1]
+        assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+        assert is_free(tmp_path / "locks" / f"port-{span[0]}.lock")
+
+
 def test_a_port_that_somebody_else_holds_unseen_is_no_fault(
     tool: Netcat, output: int, tmp_path: Path
 ) -> None:

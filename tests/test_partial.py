@@ -160,6 +160,33 @@ def test_a_file_that_is_not_ours_stays(folder: int, tmp_path: Path, side: bytes 
     assert (tmp_path / TMP).read_bytes() == b"somebody's only copy"
 
 
+@pytest.mark.parametrize("pieces", [(), ("0" * 32,), WHOLE], ids=["no piece", "another piece", "whole"])
+def test_a_file_that_came_beside_a_lone_sidecar_is_not_cut(
+    folder: int, tmp_path: Path, pieces: tuple[str, ...]
+) -> None:
+    """As when a plot is copied in under this name, after a crash between the two unlinks of ours."""
+    begun(folder).destroy()
+    (tmp_path / SIDE).write_text(sidecar_header(NAME, 5000, 1) + "".join(f"{each}\n" for each in pieces))
+    (tmp_path / TMP).write_bytes(DATA[:4000])  # its copy is under way
+    partial = Partial(folder, NAME, 5000, "xxh3-128")
+    with pytest.raises(InTheWay, match=r"plot-k32-a\.plot\.tmp is there and is not ours; move it away"):
+        partial.load()
+    partial.destroy()
+    assert not partial.destroy_if_ours()
+    assert (tmp_path / TMP).read_bytes() == DATA[:4000]
+
+
+def test_where_inodes_change_with_each_mount_its_last_piece_tells_that_it_is_ours(
+    folder: int, tmp_path: Path
+) -> None:
+    begun(folder).close()
+    CHANGES["replaced"](tmp_path / TMP)
+    assert loaded(folder) == [], "of that alone, not that all others are held"
+    (tmp_path / SIDE).write_text(sidecar_header(NAME, 5000, 1, "of another release") + f"{WHOLE[0]}\n")
+    with pytest.raises(InTheWay):
+        loaded(folder)
+
+
 def test_links_second_names_and_pipes_are_no_files_of_ours(folder: int, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
@@ -409,6 +436,24 @@ def test_a_part_that_is_not_ours_is_not_destroyed(folder: int, tmp_path: Path, h
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_a_plot_that_got_its_final_name_and_kept_the_other_loses_the_other_only(
+    folder: int, tmp_path: Path
+) -> None:
+    """As after a crash between link and unlink, where the file system knows no RENAME_NOREPLACE."""
+    begun(folder).close()
+    (tmp_path / NAME).hardlink_to(tmp_path / TMP)
+    assert Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_bytes() == DATA
+    (tmp_path / TMP).hardlink_to(tmp_path / NAME)
+    assert not Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours(), "somebody's: it has no sidecar"
+    (tmp_path / TMP).unlink()
+    (tmp_path / NAME).rename(tmp_path / "other")
+    begun(folder).close()
+    (tmp_path / "another").hardlink_to(tmp_path / TMP)
+    assert not Partial(folder, NAME, len(DATA), "xxh3-128").destroy_if_ours(), "it is not published"
+
+
 @pytest.mark.root
 def test_what_makes_it_ours_is_destroyed_last(make_drive: Callable[..., Drive]) -> None:
     drive = make_drive()
@@ -470,12 +515,16 @@ def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: 
             link.send("there already")
         rename_new(folder, "old", "b.plot")
         link.send("renamed")
+        os.link("b.plot", "c.plot", src_dir_fd=folder, dst_dir_fd=folder)  # done, and its answer lost
+        rename_new(folder, "b.plot", "c.plot")
+        link.send("renamed")
 
     child = Child(work)
-    assert [child.link.receive(20), child.link.receive(20)] == ["there already", "renamed"]
+    assert [child.link.receive(20) for _ in range(3)] == ["there already", "renamed", "renamed"]
     assert child.reap(10)
     assert (tmp_path / NAME).read_bytes() == b"there first"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.plot", NAME]
+    assert (tmp_path / "c.plot").read_bytes() == b"new content"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.plot", NAME]
 
 
 def refuse(number: int, code: int) -> None:

@@ -120,6 +120,19 @@ def test_a_drive_that_is_set_aside_or_hangs_is_not_used(nas: SmallNas, ends: tup
     assert found.unusable == (f"{nas.drives[1]} hangs", f"{nas.drives[0]}: set aside: EIO")
 
 
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_drive_with_a_file_of_somebody_else_in_the_way_is_not_used(
+    nas: SmallNas, ends: tuple[Link, Link], held: int
+) -> None:
+    in_flight(nas.drives[0], NAME, 5000, arrived=5000, held=held)
+    stranger = nas.drives[0] / "copied"
+    stranger.write_bytes(b"somebody's")
+    stranger.rename(nas.drives[0] / f"{NAME}.tmp")
+    found = looked(nas, ends, 0, 1)
+    assert [spot.drive.mount for spot in found.spots] == [str(nas.drives[1])]
+    assert found.unusable == (f"{nas.drives[0]}: {NAME}.tmp is there and is not ours; move it away",)
+
+
 def test_a_drive_that_hung_or_was_full_lately_is_not_written(nas: SmallNas, ends: tuple[Link, Link]) -> None:
     memory.remember_hang(nas.state, str(nas.drives[0]))
     memory.remember_no_space(nas.state, str(nas.drives[1]))
