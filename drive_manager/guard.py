@@ -126,6 +126,11 @@ def _make_folder(name: str, folder: int) -> None:
         os.mkdir(name, 0o755, dir_fd=folder)
     except FileExistsError:
         return
+    inner = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        os.fchmod(inner, 0o755)  # as for plots: whatever the umask of the login
+    finally:
+        os.close(inner)
     os.fsync(folder)
 
 

@@ -185,6 +185,8 @@ def _farm(ran: Ran, book: Book) -> FarmFacts:
         script_trouble=ran.after.script_trouble,
         last_run_s=float(book.last_run.get("seconds", 0.0)),
         last_run_fault=str(book.last_run.get("text", "")),
+        unasked=ran.after.told,
+        unasked_days=ran.settings.receive.partial_days,
     )
 
 

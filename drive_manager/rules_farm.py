@@ -8,7 +8,7 @@ from datetime import datetime
 
 from drive_manager.limits import HealthLimits
 from drive_manager.rules_memory import DAY_S, Heard, Memory
-from drive_manager.words import counted
+from drive_manager.words import counted, unasked
 from manager_core.alerts import Condition, Severity
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
@@ -23,6 +23,7 @@ class FarmFacts:
     """The NAS now. `no_drive` says why no plot can be received ("": one can), `full` that it is for want of room.
 
     `last_offer` by plotter, `failed_transfers` in a row by plot or plotter; `days_left` is None while not known.
+    `unasked`: plots in flight, as paths, that are whole and that no plotter has asked for in so many days.
     `lock_held_s` is how long another run has held the lock that this one did not get.
     """
 
@@ -37,6 +38,8 @@ class FarmFacts:
     last_run_s: float = 0.0
     last_run_fault: str = ""
     smart_fault: str = ""
+    unasked: tuple[str, ...] = ()
+    unasked_days: float = 0.0
 
 
 def remember(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float) -> dict[str, object]:
@@ -63,6 +66,9 @@ def conditions(farm: FarmFacts, memory: Memory, limits: HealthLimits, now: float
     yield from _room(farm, memory, limits, now)
     yield from _plotters(farm, memory, limits, now)
     yield from _runs(farm, limits)
+    for plot in farm.unasked:
+        text = f"{farm.host}: {unasked(plot, farm.unasked_days)}"
+        yield Condition("unasked", plot, WARNING, "transfer_failing", text)
     if farm.smart_fault:
         text = f"{farm.host}: the health of drives is not known: {farm.smart_fault}"
         yield Condition("smart_tool", farm.host, WARNING, "health", text)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MODE = 0o755
 TEMPLATE = "receive_plot.sh"
 _MODULE = ["-m", "drive_manager.cli"]
+_OURS = "Written by drive_manager"
 
 
 class ScriptFailed(NasError):
@@ -112,6 +113,8 @@ def update(path: Path, want: Wanted, before: Script, now: datetime) -> Script:
     text = before.text if same else render(want, now)
     try:
         folders.make_private(path.parent)
+        if there is not None and before.text == "":
+            _keep_anothers(path, now)
         written = files.replace(path, text, MODE)
     except OSError as error:
         raise ScriptFailed(f"{path} cannot be written: {error.strerror or error}") from error
@@ -120,6 +123,19 @@ def update(path: Path, want: Wanted, before: Script, now: datetime) -> Script:
     if written:
         log.info("Receive script written: %s", path)
     return Script(want.inputs, text, _stamp(path) or [])
+
+
+def _keep_anothers(path: Path, now: datetime) -> None:
+    """Give a script that no drive_manager wrote another name before ours takes its place. Raises OSError."""
+    if not path.is_file() or _OURS in _read(path):
+        return
+    kept = path.with_name(f"{path.name}.before-{now:%Y%m%d-%H%M%S}")
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        files.rename_new(folder, path.name, kept.name)
+    finally:
+        os.close(folder)
+    log.warning("%s was another's script; it is %s now", path, kept)
 
 
 def exec_argv(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -258,6 +259,16 @@ def _keep_apart(loaded: Settings) -> None:
         "allowed: a folder of its own, such as {folder}/remote_transfer_is_active"
         for name, folder in others.items()
         if os.path.normpath(folder) == mine
+    ]
+    ours = {
+        "[files] remote_transfer_is_active": mine,
+        "[receive] script": os.path.normpath(loaded.receive.script.parent),
+    }
+    on_drives = [os.path.normpath(f"{each}/{loaded.drives.subfolder}") for each in loaded.drives.mount_points]
+    faults += [
+        f"{loaded.source}: {name}: {folder} is where plots are, by [drives] mount_points; allowed: a folder of its own"
+        for name, folder in ours.items()
+        if any(fnmatch.fnmatch(folder, pattern) for pattern in on_drives)
     ]
     if faults:
         raise settings.SettingsError(*faults)

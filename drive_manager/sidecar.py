@@ -61,16 +61,27 @@ def stranger(folder_fd: int, name: str) -> str:
     """What to say of anything that is not ours where a plot in flight would be; "". Raises OSError."""
     if why := in_the_way(folder_fd, name):
         return why
+    for each in (name + PARTIAL, name + SIDECAR):
+        if foreign(folder_fd, each):
+            return f"{each} belongs to another user; give it to the user of drive_manager, or move it away"
     try:
         fd = os.open(name + PARTIAL, OPEN | os.O_RDONLY, dir_fd=folder_fd)
     except FileNotFoundError:
         return ""
-    except PermissionError:
-        return not_ours(name)
     try:
         return "" if is_ours(fd, read_sidecar(folder_fd, name)) else not_ours(name)
     finally:
         os.close(fd)
+
+
+def foreign(folder_fd: int, name: str) -> bool:
+    """Whether there is a file of this name that this user may not write to. Raises OSError."""
+    try:
+        mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    rights = os.R_OK | os.W_OK
+    return stat.S_ISREG(mode) and not os.access(name, rights, dir_fd=folder_fd, effective_ids=True)
 
 
 def not_ours(name: str) -> str:

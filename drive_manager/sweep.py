@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from drive_manager import marks, mounts, state
+from drive_manager import marks, mounts, state, words
 from drive_manager.ages import Left
 from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import Drive, PartialFacts, uuid_of
@@ -86,17 +86,14 @@ def leftover_signs(settings: Settings) -> None:
 def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tuple[str, ...]:
     """Remove what nobody asked for in `partial_days`, and lone sidecars; return complete partials, told once.
 
-    A complete partial holds every byte of its plot and may be the only copy: it is never removed.
+    A complete partial holds every byte of its plot and may be the only copy: it is never removed. What is returned are
+    the paths that these plots will have.
     """
     days = settings.receive.partial_days
     complete = [(mount, each) for mount, each in jobs if _is_complete(each)]
     for mount, each in complete:
-        if each.name not in told:
-            log.warning(
-                "%s/%s.tmp holds every byte of its plot, but no plotter has asked for it in %g days; "
-                "it stays. Offer the plot again, or see whether you still have it and remove the file",
-                mount, each.name, days,
-            )  # fmt: skip
+        if f"{mount}/{each.name}" not in told:
+            log.warning("%s", words.unasked(f"{mount}/{each.name}", days))
     works = {
         f"{mount}/{each.name}{PARTIAL if isinstance(each, PartialFacts) else SIDECAR}": (
             lambda mount=mount, each=each: _remove_one(settings, mount, each)
@@ -109,7 +106,7 @@ def partials(settings: Settings, jobs: Sequence[Job], told: Sequence[str]) -> tu
             log.info("Removed %s: its plot is no longer in flight", path)
         else:
             log.info("Removed %s: nobody asked for it in %g days", path, days)
-    return tuple(sorted(each.name for _, each in complete))
+    return tuple(sorted(f"{mount}/{each.name}" for mount, each in complete))
 
 
 def rehearsals(settings: Settings, drives: Sequence[Drive]) -> None:

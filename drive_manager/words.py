@@ -17,3 +17,11 @@ def size_text(size: int) -> str:
         value /= 1000
         unit += 1
     return f"{size} bytes" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def unasked(plot: str, days: float) -> str:
+    """What to say of a plot in flight, by the path it will have, that is whole and that nobody asks for."""
+    return (
+        f"{plot}.tmp holds every byte of its plot, but no plotter has asked for it in {days:g} days; it stays. Offer "
+        "the plot again; or, if you have it elsewhere, remove the file; or, if not, rename it and check it"
+    )

@@ -64,6 +64,7 @@ class Offers:
 
     def _enough(self, target: Target, verdict: Verdict, following: Next) -> None:
         """After several offers that led nowhere this NAS is left alone: for this plot, or altogether."""
+        self.told.fails()
         if following is Next.SOON:
             target.failed(verdict, No("failed", f"keeps failing: {target.last_why}"))
             return
@@ -154,10 +155,10 @@ class Offers:
         if code == "address":
             return self._other_address(target, refused.why)
         log.info("%s: NAS %s refused it (%s): %s", name, where, code, refused.why)
-        self.told.fails()
         target.last_why = refused.why
         if 0 < refused.retry_after_s <= SOON_S:
             return Next.SOON
+        self.told.fails()
         target.failures = 0
         target.refused(verdict, refused)
         return Next.SETTLED if code == "conflict" else Next.ELSEWHERE  # a conflict is for a person to decide

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from manager_core import forked
-from manager_core.plots import State
+from manager_core.plots import State, Verdict
 from plot_manager import answering, recall, told
 from plot_manager.finished import Finished
 from plot_manager.rules import PlotterFacts
@@ -53,7 +53,7 @@ def facts(
     whys = {about: trouble.text for about, trouble in troubles.items() if trouble.text}
     whys |= {str(one.path): one.reason for one in passed_over}
     incomplete = [str(one.path) for one in passed_over if one.state in _STAY_INCOMPLETE]
-    unreadable = {one.path: one.reason for one in passed_over if one.state is State.UNREADABLE}
+    unreadable = {one.path: _alone(one) for one in passed_over if one.state is State.UNREADABLE}
     unseen = [
         path for path in memory.judged.incomplete if unreadable.keys() & {Path(path), Path(path).parent}
     ]
@@ -66,6 +66,11 @@ def facts(
         fault or next(iter(unreadable.values()), ""),
         whys,
     )
+
+
+def _alone(verdict: Verdict) -> str:
+    """What is wrong with a file or folder, in words that can stand alone."""
+    return verdict.reason if str(verdict.path) in verdict.reason else f"{verdict.path} {verdict.reason}"
 
 
 def used_percent(folders: Sequence[Path], host: str) -> tuple[dict[str, float], list[str]]:

@@ -12,6 +12,7 @@ from manager_core import steady
 from manager_core.files import UnreadableError, read_json, write_json
 from manager_core.folders import make_private
 from manager_core.plots import State, Verdict
+from manager_core.wire import plain
 from plot_manager import answering, finished, original
 from plot_manager.finished import Finished, Memory
 from plot_manager.known import Examined
@@ -55,19 +56,22 @@ def examiner(settings: Settings, *, rehearsal: bool) -> Examined:
 
 
 def _tell(file: Path, found: Finished) -> None:
-    """Log why files are passed over: once when that is new, at DEBUG in later runs; a folder or drive as an ERROR."""
+    """Log why files are passed over when that is new, later only how many; a folder or drive as an ERROR."""
     try:
         known = read_json(file)
     except UnreadableError as error:
         log.warning("%s; begun anew", error)
         known = None
     told = known if isinstance(known, dict) else {}
-    for verdict in found.passed_over:
+    now = {str(verdict.path): verdict.state.name for verdict in found.passed_over}
+    news = [verdict for verdict in found.passed_over if told.get(str(verdict.path)) != verdict.state.name]
+    for verdict in news:
         level = logging.ERROR if verdict.state is State.UNREADABLE else logging.INFO
-        is_new = told.get(str(verdict.path)) != verdict.state.name
-        log.log(level if is_new else logging.DEBUG, "Passed over %s: %s", verdict.path, verdict.reason)
+        log.log(level, "Passed over %s: %s", verdict.path, verdict.reason)
+    if as_before := len(now) - len(news):
+        log.debug("Passed over as before: %d", as_before)
     try:
-        write_json(file, {str(verdict.path): verdict.state.name for verdict in found.passed_over})
+        write_json(file, now)
     except OSError as error:
         log.warning("%s cannot be written: %s", file, error.strerror or error)
 
@@ -91,4 +95,4 @@ def make_test_plot(settings: Settings) -> Path | None:
 def describe(verdict: Verdict) -> str:
     """A line for people: name, size, what it is."""
     size = f"{verdict.facts.size:,} bytes, " if verdict.facts else ""
-    return f"{verdict.path}: {size}{verdict.reason}"
+    return plain(f"{verdict.path}: {size}{verdict.reason}")  # a name may hold anything

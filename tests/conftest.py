@@ -24,6 +24,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     table.select(config, items)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[pytest.TestReport]:
+    """Names that are no UTF-8 come into logs as surrogates, which xdist cannot pass on."""
+    report: pytest.TestReport = yield  # type: ignore[misc]
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report  # type: ignore[return-value]
+
+
 @pytest.fixture
 def make_farm(tmp_path: Path) -> Iterator[Callable[..., Farm]]:
     """A maker of farms; takes what `Farm` takes but the folder."""

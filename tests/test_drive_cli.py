@@ -26,6 +26,7 @@ from drive_manager.ledger import NAME as LEDGER
 from drive_manager.ledger import Ledger
 from drive_manager.partial import Partial
 from drive_manager.place import drive_lock
+from manager_core import holding
 from manager_core.locks import Lock
 from manager_core.processes import alive
 
@@ -438,7 +439,8 @@ def test_old_partials_are_swept_and_complete_ones_told(nas: Nas) -> None:
             "young.plot.tmp",
         ]
     for name in ("whole", "unrecorded"):
-        assert nas.log.count(f"{name}.plot.tmp holds every byte") == 1
+        assert nas.log.count(f"{folder}/{name}.plot.tmp holds every byte") == 2, "once, and once as an alert"
+        assert f"unasked/{folder}/{name}.plot" in holding.known(nas.state)
     assert nas.log.count("Removed ") == 1
     nas.tick()
     left = {path.name for path in folder.iterdir()}
@@ -884,11 +886,7 @@ def test_what_lies_on_a_drive_may_have_any_name(nas: Nas) -> None:
         (nas.drive(1) / os.fsdecode(name)).write_bytes(b"x")
     nas.sign(os.fsdecode(b"d\xff.plot"), nas.drive(1))
     nas.tick()
-    waits = json.loads((nas.state / state.NAME).read_text())
-    ((path, wait),) = waits["waits"].items()
-    assert path.endswith("c\udcff.plot")
-    waits["waits"][path] = {**wait, "age_s": 8 * 86400}
-    (nas.state / state.NAME).write_text(json.dumps(waits))
+    assert (nas.drive(1) / os.fsdecode(b"c\xff.plot.pieces.tmp")).exists(), "it says nothing that we wrote"
     (nas.drive(2) / "e.plot").write_bytes(b"x")
     nas.tick()
     assert "Traceback" not in nas.log

@@ -1,4 +1,4 @@
-"""What is whose: folders and files that a transfer makes, under the loosest umask; folders that others may write to."""
+"""What is whose: folders and files that a transfer makes, whatever the umask; folders that others may write to."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ OTHERS = {
 }
 
 
-@pytest.fixture
-def _loose():
-    before = os.umask(0)
+@pytest.fixture(params=[0, 0o077], ids=["loose", "tight"])
+def _umask(request):
+    before = os.umask(request.param)
     yield
     os.umask(before)
 
@@ -39,9 +39,9 @@ def modes(folder: Path) -> dict[str, int]:
     }
 
 
-@pytest.mark.usefixtures("_loose")
+@pytest.mark.usefixtures("_umask")
 @pytest.mark.parametrize("subfolder", ["", "plots"])
-def test_a_whole_transfer_under_a_loose_umask(tmp_path: Path, subfolder: str) -> None:
+def test_a_whole_transfer_whatever_the_umask(tmp_path: Path, subfolder: str) -> None:
     nas = SmallNas(tmp_path, ini={"drives": {"subfolder": subfolder}})
     given = {
         str(path.relative_to(tmp_path)) for path in (nas.drives[0], nas.drives[0].parent, nas.settings.source)
@@ -82,7 +82,7 @@ def test_a_whole_transfer_under_a_loose_umask(tmp_path: Path, subfolder: str) ->
     assert wrong == {}
 
 
-@pytest.mark.usefixtures("_loose")
+@pytest.mark.usefixtures("_umask")
 def test_folders_are_made_for_one_user(tmp_path: Path) -> None:
     make_private(tmp_path / "a/b/c")
     assert modes(tmp_path) == {"a": 0o700, "a/b": 0o700, "a/b/c": 0o700}

@@ -526,6 +526,7 @@ def test_the_facts_of_a_run() -> None:
             over(Path("/p/c.plot"), State.BEING_WRITTEN, "is being written"),
             over(Path("/p/d.plot"), State.CANNOT_CHECK, "waits"),
             over(Path("/q"), State.UNREADABLE, "folder /q cannot be read"),
+            over(Path("/p/u.plot"), State.UNREADABLE, "cannot be opened: Permission denied"),
         ),
     )
     at = Moment("boot", 0.0)

@@ -322,6 +322,7 @@ def test_plots_that_go_without_our_doing(watch):
         ({"failed_transfers": {"plot-k32-a.plot": 2}}, {}),
         ({"failed_transfers": {"plot-k32-a.plot": 3}}, {"transfer_failed": WARNING}),
         ({"script_trouble": "/root is read-only"}, {"script_stale": WARNING}),
+        ({"unasked": ("/mnt/d1/x.plot",), "unasked_days": 7.0}, {"unasked": WARNING}),
         ({"lock_held_s": 300.0, "last_run_s": 300.0}, {}),
         ({"lock_held_s": 301.0}, {"lock_held": WARNING}),
         ({"last_run_s": 301.0}, {"run_overran": WARNING}),

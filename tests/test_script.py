@@ -138,6 +138,20 @@ def test_a_hand_edit_is_told_and_replaced(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.text == ""
 
 
+def test_a_script_of_somebody_else_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The one of whoever comes from another plot manager, under the name that was usual there too."""
+    path, theirs = tmp_path / "receive_plot.sh", "#!/bin/sh\nnc -l 4040 > /mnt/x.plot\n"
+    path.write_text(theirs)
+    written = script.update(path, wanted(), Script(), NOW)
+    kept = tmp_path / "receive_plot.sh.before-20260102-030405"
+    assert (path.read_text(), kept.read_text()) == (written.text, theirs)
+    assert f"{path} was another's script; it is {kept} now" in caplog.text
+    script.update(path, wanted(FULL), Script(), LATER)
+    assert sorted(tmp_path.iterdir()) == [path, kept], (
+        "our own, of which nothing is remembered, is just replaced"
+    )
+
+
 @pytest.mark.parametrize("hurt", ["removed", "mode", "touched"])
 def test_it_is_put_right_without_a_warning(
     tmp_path: Path, hurt: str, caplog: pytest.LogCaptureFixture

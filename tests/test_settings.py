@@ -250,6 +250,14 @@ def test_a_fault_of_the_plotter_is_one_line_each(ini, text, parts):
         ),
         ("[files]\nremote_transfer_is_active = {folder}/x/../state/", "is [files] state_folder, too"),
         ("[files]\nremote_transfer_is_active = /x\n[logs]\nfolder = /x", "/x is [logs] folder, too"),
+        (
+            "[files]\nremote_transfer_is_active = /mnt/enclosure1/a/column1/drive2",
+            "drive2 is where plots are, by [drives] mount_points",
+        ),
+        (
+            "subfolder = p\n[receive]\nscript = /mnt/enclosure1/a/column1/drive2/p/a.sh",
+            "drive2/p is where plots are, by [drives]",
+        ),
         ("strategy = fil", "strategy: 'fil' is not known; did you mean fill?; allowed: fill"),
     ],
 )

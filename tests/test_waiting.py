@@ -11,6 +11,7 @@ import pytest
 import realplots
 from smallnas import plotter
 
+from manager_core.plots import State, Verdict
 from plot_manager import waiting
 from plot_manager.settings import Settings
 
@@ -41,10 +42,15 @@ def test_a_reason_is_told_once_and_again_when_it_changes(
     assert waiting.look(settings).complete == ()
     assert told(caplog) == [("INFO", "a.plot"), ("INFO", "b.plot")]
     waiting.look(settings)
-    assert told(caplog) == [("DEBUG", "a.plot"), ("DEBUG", "b.plot")]
+    assert told(caplog) == [("DEBUG", "Passed over as before")], "thousands of lines in a day else"
     with short.open("ab"):
         waiting.look(settings)
     assert ("INFO", "a.plot") in told(caplog), "being written is news"
+
+
+def test_a_name_may_hold_anything() -> None:
+    odd = Verdict(Path("/p/a\x1b]0;x\x07\n.plot"), State.INCOMPLETE, "", "is empty")
+    assert waiting.describe(odd) == "/p/a ]0;x  .plot: is empty"
 
 
 def test_what_only_looks_remembers_and_tells_nothing(
@@ -64,7 +70,7 @@ def test_a_folder_that_is_not_there_is_an_error_once(
     waiting.look(settings)
     assert told(caplog) == [("ERROR", "plots")]
     waiting.look(settings)
-    assert told(caplog) == [("DEBUG", "plots")], "cron mails errors: not every five minutes"
+    assert told(caplog) == [("DEBUG", "Passed over as before")], "cron mails errors: not every five minutes"
 
 
 def test_what_cannot_be_checked_goes_when_it_was_the_same_for_long_enough(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +70,28 @@ def through(farm: Farm, row: Row, plot: Path, drive: Drive) -> None:
     row.recovered()
     assert not plot.exists()
     assert (drive.folder / plot.name).exists()
+
+
+@pytest.mark.every_run
+@pytest.mark.parametrize("suffix", [".tmp", ".pieces.tmp"])
+def test_a_part_that_belongs_to_another_user_keeps_nobody_waiting(farm: Farm, row: Row, suffix: str) -> None:
+    """As when the NAS was run as root before."""
+    first, second = two(farm)
+    plot = streams.offered_plot(farm, row, size=SIZE)
+    run = streams.on_its_way(farm, plot, first)
+    streams.kill(farm.senders)
+    streams.end(farm, row, run)
+    farm.settle()
+    foreign = first.folder / f"{plot.name}{suffix}"
+    os.chown(foreign, 0, 0)
+    foreign.chmod(0o600)
+    row.recovering()
+    assert row.ran(farm.run_plotter()).returncode == 0
+    row.recovered()
+    assert (second.folder / plot.name).exists()
+    row.own |= {path.name for path in first.folder.iterdir()}
+    row.happened("the plot went to the other drive")
+    row.holds(farm)
 
 
 # --- a drive that fails under a plot

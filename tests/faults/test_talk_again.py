@@ -324,7 +324,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def test_killed_at_each_message_of_a_resume(large: Farm, row: Row, message: Spoken, victim: str) -> None:
     """One piece of two is held, and what is cut off once more still does not lose it."""
     farm = streams.fresh(large)
-    plot = streams.some_plot(farm, size=PIECE + 8 * MIB)
+    plot = streams.some_plot(farm, size=PIECE + 40 * MIB)
     row.offered(farm, plot)
     run = streams.with_a_piece_held(farm, plot)
     streams.kill(farm.senders)
