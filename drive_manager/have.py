@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from drive_manager import guard, memory
-from drive_manager.errors import SameFile
+from drive_manager.errors import DriveFault, SameFile
 from drive_manager.published import Published
 from drive_manager.search import Final
 from drive_manager.settings import Settings
@@ -43,6 +43,9 @@ def offer_again(voice: Voice, final: Final, settings: Settings, plotter: str) ->
                 log.info("%s from %s was on %s already; read again", offer.name, plotter, final.mount)
                 return
             memory.remember_conflict(state, offer.name, *figures, why)
+        except OSError as error:
+            why = f"{error.strerror or error} while {offer.name} was read again"
+            raise DriveFault(f"{final.mount}: {why}; look at dmesg on the NAS") from error
         except SameFile as error:
             why = str(error)
             memory.remember_conflict(state, offer.name, *figures, why, memory.A_DAY_S)

@@ -89,8 +89,9 @@ def test_a_part_that_belongs_to_another_user_keeps_nobody_waiting(farm: Farm, ro
     assert row.ran(farm.run_plotter()).returncode == 0
     row.recovered()
     assert (second.folder / plot.name).exists()
-    row.own |= {path.name for path in first.folder.iterdir()}
     row.happened("the plot went to the other drive")
+    for path in first.folder.glob("*.tmp"):  # a person does
+        path.unlink()
     row.holds(farm)
 
 
@@ -113,7 +114,7 @@ def test_a_drive_fails_under_a_plot(farm: Farm, row: Row, fs: str, hurt: str) ->
     if hurt == "lazily unmounted":
         farm.nas.admin("chown", f"{NAS_UID}:{NAS_UID}", first.mount)
     code = streams.end(farm, row, run)
-    assert code == 1
+    assert code == (1 if plot.exists() else 0), "what the next drive took in the same run has not failed"
     through(farm, row, plot, second)
     if hurt == "dies":
         minute(farm, row)
@@ -247,7 +248,7 @@ def test_another_program_eats_the_room_that_could_not_be_reserved(farm: Farm, ro
         while True:
             file.write(bytes(MIB))
             file.flush()
-    assert streams.end(farm, row, run) == 1
+    assert streams.end(farm, row, run) == 0
     assert not plot.exists(), "the next drive takes it at once"
     assert "ran out of space" in farm.log("plot_manager")
     through(farm, row, plot, second)
@@ -302,6 +303,7 @@ def test_read_errors_on_a_plot_that_is_there(farm: Farm, row: Row) -> None:
         streams.tell(farm, row)
         assert done.returncode == 1
         assert plot.read_bytes() == content, "the copy that can be read stays"
+        assert f"Input/output error while {plot.name} was read again; look at dmesg" in done.stderr
     row.finishes(farm)
 
 
@@ -345,7 +347,7 @@ def test_another_drive_is_mounted_there_in_mid_stream(farm: Farm, row: Row) -> N
     other.mount = first.mount
     other.insert()
     farm.drives.remove(first)
-    assert streams.end(farm, row, run) == 1
+    assert streams.end(farm, row, run) == 0
     log = farm.log("plot_manager")
     assert f"{first.mount} is not the drive any more that it was when the transfer began" in log
     row.safe()
