@@ -74,7 +74,6 @@ class Landing:
                 message = self._round(message)
             if not isinstance(message, Kept):
                 raise Refusal("not_understood", f"{verb_of(message)} came out of turn")
-            self._confirm(message)
         except DriveGone as error:
             raise Refusal("failed", str(error), SOON_S) from error
         except BeingWritten as error:
@@ -94,7 +93,7 @@ class Landing:
         self._voice.step(name, self._where.mount, done, self._offer.size, waits=waits)
 
     def _round(self, send: Send) -> Message:
-        """From one SEND on: to KEPT (said), or to the plotter's next SEND."""
+        """From one SEND on: to KEPT (said again), or to the plotter's next SEND."""
         keep = digest.count(send.offset)
         partial, size = self._partial, self._offer.size
         if send.offset != min(keep * digest.PIECE_BYTES, size) or keep > len(partial.held):
@@ -174,7 +173,7 @@ class Landing:
             heard = message or heard
 
     def _keep(self, whole: str) -> Kept:
-        """Everything that KEPT promises, then KEPT."""
+        """Everything that KEPT promises, then KEPT, and KEPT again."""
         size, mount = self._offer.size, self._where.mount
         self._step("saving", size)
         os.fsync(self._partial.fd)
@@ -186,31 +185,36 @@ class Landing:
         except AlreadyThere as error:
             raise Refusal("conflict", f"{mount}: {error}") from error
         self._still_there()
+        published = self._published()
         kept = Kept(self._offer.transfer, size, whole, mount, self._offer.name, self._offer.rehearsal)
         self._voice.say(kept)
         seconds = time.monotonic() - self._began
         log.info("%s from %s: %s bytes on %s in %.1f s (%.1f MB/s)%s", self._offer.name, self._plotter,
                  f"{size:,}", mount, seconds, self._streamed / 1e6 / max(seconds, 1e-3),
                  ", rehearsal" if self._offer.rehearsal else "")  # fmt: skip
+        self._confirm(kept, published)
         return kept
 
-    def _confirm(self, kept: Kept) -> None:
-        """KEPT again, when the plotter has set its own file aside and asks. Raises as Published.say_again, Refusal."""
-        offer, facts = self._offer, os.fstat(self._partial.fd)
-        figures = (facts.st_size, facts.st_mtime_ns)
-        published = Published(
-            self._settings, self._where.mount, self._where.uuid, self._where.disk, offer.name, figures,
-            self._where.folder, self._partial.fd, offer.rehearsal,
+    def _published(self) -> Published:
+        """The plot under its final name, as it is before KEPT is said."""
+        where, facts = self._where, os.fstat(self._partial.fd)
+        return Published(
+            self._settings, where.mount, where.uuid, where.disk, self._offer.name,
+            (facts.st_size, facts.st_mtime_ns), where.folder, self._partial.fd, self._offer.rehearsal, taken=True,
         )  # fmt: skip
-        answer = self._voice.answer()
+
+    def _confirm(self, kept: Kept, published: Published) -> None:
+        """KEPT again, when the plotter has set its own file aside and asks. Raises as Published.say_again, Refusal."""
+        offer, answer = self._offer, self._voice.answer()
         if not isinstance(answer, Aside):
             raise Refusal("not_understood", f"{verb_of(answer)} is no answer to KEPT")
         try:
             published.say_again(self._voice, kept)
         except SameFile as error:
             if not offer.rehearsal:
-                state, offered = self._settings.files.state_folder, (offer.size, offer.mtime_ns)
-                memory.remember_conflict(state, offer.name, offered, figures, str(error), memory.A_DAY_S)
+                figures = (offer.size, offer.mtime_ns), published.facts
+                state = self._settings.files.state_folder
+                memory.remember_conflict(state, offer.name, *figures, str(error), memory.A_DAY_S)
             raise Refusal("conflict", str(error)) from error
 
     def _still_there(self) -> None:

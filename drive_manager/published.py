@@ -17,7 +17,8 @@ from manager_core.wire import Have, Kept
 class Published:
     """The file, open as `fd`, in its open folder on the drive `mount`; `facts` are the size and mtime_ns it must have.
 
-    `rehearsal`: the folder is one of its own, beside the plots.
+    `rehearsal`: the folder is one of its own, beside the plots. `taken`: we have the drive's lock, for which whoever
+    takes it offline waits.
     """
 
     settings: Settings
@@ -29,6 +30,7 @@ class Published:
     folder: int
     fd: int
     rehearsal: bool = False
+    taken: bool = False
 
     def say_again(self, voice: Voice, said: Have | Kept) -> None:
         """The answer to ASIDE: the same once more. Raises SameFile, DriveFault, DriveGone, MarksUnreadable, OSError."""
@@ -58,5 +60,6 @@ class Published:
             return
         guard.still_there(self.settings.drives, self.mount, self.folder)
         offline = marks.read(self.settings.files.state_folder)
-        if (mark := marks.find(offline, self.mount, self.uuid, self.disk)) is not None:
+        mark = marks.find(offline, self.mount, self.uuid, self.disk)
+        if mark is not None and (mark.failed or not self.taken):
             raise DriveFault(f"{self.mount} was set aside meanwhile: {mark.why}")

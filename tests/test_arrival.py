@@ -124,6 +124,13 @@ def test_kept_is_said_again_only_of_what_is_there_still(
         assert caller.ask(Aside("t"), Refused).code == "failed"
 
 
+def test_who_takes_the_drive_offline_waits_for_the_plot(nas: SmallNas) -> None:
+    with Caller(nas.script) as caller:
+        kept = arrived(caller)
+        marks.set_aside(nas.state, str(nas.drives[0]), "", "by hand", "2021-03-19")
+        assert caller.ask(Aside("t"), Kept) == kept
+
+
 def test_an_answer_to_kept_that_is_none(nas: SmallNas) -> None:
     with Caller(nas.script) as caller:
         arrived(caller)

@@ -418,7 +418,8 @@ def test_a_jump_of_the_time_of_day_ages_nothing(nas: Nas, mail: MailServer, hour
     def look(now: datetime, at: Moment) -> list[str]:
         seen = replace(world, now=now, at=at, senses=senses.Senses(memory=rules_memory.load(nas.state)))
         decision = tick.decide(seen, before, nas.settings.drives)
-        people.tell(Ran(nas.settings, before, decision.memory, seen, decision, now), [])
+        ran = Ran(nas.settings, before, decision.memory, seen, decision, now)
+        people.tell(ran, news.of_drives(ran), [])
         return subjects(mail)
 
     assert look(world.now, world.at) == []
