@@ -39,7 +39,7 @@ from drive_manager.state import Known
 from manager_core import digest, holding, notify
 from manager_core.alerts import Severity
 from manager_core.letters import Letter
-from manager_core.steady import Moment
+from manager_core.steady import Moment, Noted, moment
 from manager_core.wire import Differs, Done, Have, Holds, Kept, Refused
 
 DATA = os.urandom(300_000)
@@ -291,7 +291,10 @@ def test_all_services_hanging_cost_15_seconds_at_most(nas: Nas, mail: MailServer
 def test_what_the_rules_remember_of_a_drive_goes_with_the_history(nas: Nas) -> None:
     plots, now = rules_memory.Counted(5, 5), time.time()
     seen = {"GONE": now - 731 * 86400, "AWAY": now - 729 * 86400}
-    rules_memory.keep(nas.state, rules_memory.Memory(plots={"GONE": plots, "AWAY": plots}, seen=seen))
+    clock = Noted(moment(), datetime.now(timezone.utc))
+    rules_memory.keep(
+        nas.state, rules_memory.Memory(plots={"GONE": plots, "AWAY": plots}, seen=seen, clock=clock)
+    )
     nas.tick()
     after = rules_memory.load(nas.state)
     assert set(after.plots) == set(after.seen) == {"AWAY", *map(str, nas.drives)}
@@ -404,8 +407,8 @@ def test_a_change_names_the_drive_that_was_there_last(nas: Nas) -> None:
     assert "OLD1" not in letter.text
 
 
-def _in(moment: Moment, hours: float) -> Moment:
-    return moment._replace(at_s=moment.at_s + hours * 3600)
+def _in(at: Moment, hours: float) -> Moment:
+    return at._replace(at_s=at.at_s + hours * 3600)
 
 
 @pytest.mark.parametrize("hours", [72, -72])
