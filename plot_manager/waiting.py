@@ -12,7 +12,7 @@ from manager_core import steady
 from manager_core.files import UnreadableError, read_json, write_json
 from manager_core.folders import make_private
 from manager_core.plots import State, Verdict
-from manager_core.wire import plain
+from manager_core.words import readable
 from plot_manager import answering, finished, original
 from plot_manager.finished import Finished, Memory
 from plot_manager.known import Examined
@@ -95,4 +95,4 @@ def make_test_plot(settings: Settings) -> Path | None:
 def describe(verdict: Verdict) -> str:
     """A line for people: name, size, what it is."""
     size = f"{verdict.facts.size:,} bytes, " if verdict.facts else ""
-    return plain(f"{verdict.path}: {size}{verdict.reason}")  # a name may hold anything
+    return readable(f"{verdict.path}: {size}{verdict.reason}").replace("\n", r"\n")

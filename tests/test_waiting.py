@@ -50,7 +50,7 @@ def test_a_reason_is_told_once_and_again_when_it_changes(
 
 def test_a_name_may_hold_anything() -> None:
     odd = Verdict(Path("/p/a\x1b]0;x\x07\n.plot"), State.INCOMPLETE, "", "is empty")
-    assert waiting.describe(odd) == "/p/a ]0;x  .plot: is empty"
+    assert waiting.describe(odd) == r"/p/a\x1b]0;x\x07\n.plot: is empty"
 
 
 def test_what_only_looks_remembers_and_tells_nothing(
