@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from rig import kernel
 
+from drive_manager.apart import Child, Link
 from manager_core.plots import FINAL_SUFFIXES, Facts, State, Verdict
 from plot_manager.errors import SourceChanged
 from plot_manager.original import bring_back, opened
@@ -119,3 +121,27 @@ def test_what_was_aside_already_is_not_overwritten(plot: Path, tmp_path: Path) -
     with opened(verdict(plot)) as original, pytest.raises(FileExistsError):
         original.leave(lambda: True)
     assert names(tmp_path) == {NAME: b"a plot", ASIDE: b"of an earlier run"}
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_where_no_renaming_is_known_that_never_overwrites(plot: Path, tmp_path: Path, taken: bool) -> None:
+    """FUSE and NFS. It still leaves in two steps, over nothing that is aside already, and comes back."""
+    there = {ASIDE: b"of an earlier run"} if taken else {}
+    for name, content in there.items():
+        (tmp_path / name).write_bytes(content)
+
+    def work(link: Link) -> None:
+        kernel.without_renameat2()
+        for goes in (False, True):
+            with opened(verdict(plot)) as original:
+                try:
+                    link.send(original.leave(lambda goes=goes: goes))
+                except FileExistsError:
+                    link.send("taken")
+            link.send(sorted(path.name for path in tmp_path.iterdir()))
+
+    child = Child(work)
+    said = [child.link.receive(20) for _ in range(4)]
+    assert child.reap(10)
+    assert said == (["taken", [NAME, ASIDE]] * 2 if taken else [False, [NAME], True, []])
+    assert names(tmp_path) == ({NAME: b"a plot", **there} if taken else {})

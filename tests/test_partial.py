@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import resource
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import parts
+from rig import kernel
 from rig.drives import Drive, PowerSwitch
 from rig.waits import wait_for
 from smallnas import PIECE, folder_open, pieces_of, sidecar_header
@@ -502,13 +500,11 @@ def test_a_plot_that_begins_anew_is_empty_before_its_sidecar_is(folder: int, tmp
 
 
 def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: Path) -> None:
-    if os.uname().machine != "x86_64":
-        parts.missing("the number of renameat2 is that of x86_64")
     (tmp_path / "old").write_bytes(b"new content")
     (tmp_path / NAME).write_bytes(b"there first")
 
     def work(link: Link) -> None:
-        refuse(316, errno.EINVAL)  # renameat2, as where the file system knows no RENAME_NOREPLACE
+        kernel.without_renameat2()
         try:
             rename_new(folder, "old", NAME)
         except FileExistsError:
@@ -525,19 +521,3 @@ def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: 
     assert (tmp_path / NAME).read_bytes() == b"there first"
     assert (tmp_path / "c.plot").read_bytes() == b"new content"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.plot", NAME]
-
-
-def refuse(number: int, code: int) -> None:
-    """From now on the kernel answers this process's calls of one number with an error (seccomp(2), filter)."""
-    load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
-    steps = (
-        (load, 0, 0, 0),
-        (equal, 0, 1, number),
-        (answer, 0, 0, 0x50000 | code),
-        (answer, 0, 0, 0x7FFF0000),
-    )
-    code_of = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code_of))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS"
-    assert libc.prctl(22, 2, program) == 0, "PR_SET_SECCOMP"

@@ -526,7 +526,6 @@ def test_the_facts_of_a_run() -> None:
             over(Path("/p/c.plot"), State.BEING_WRITTEN, "is being written"),
             over(Path("/p/d.plot"), State.CANNOT_CHECK, "waits"),
             over(Path("/q"), State.UNREADABLE, "folder /q cannot be read"),
-            over(Path("/p/u.plot"), State.UNREADABLE, "cannot be opened: Permission denied"),
         ),
     )
     at = Moment("boot", 0.0)
@@ -539,6 +538,9 @@ def test_the_facts_of_a_run() -> None:
     assert found.last_run_fault == "folder /q cannot be read"
     assert found.whys["NAS box"] == "NAS box is down"
     assert found.whys["/p/b.plot"] == "is too short"
+    only = Finished((), (over(Path("/p/u.plot"), State.UNREADABLE, "cannot be opened: Permission denied"),))
+    alone = situation.facts("p1", {}, {}, only, before, "")
+    assert alone.last_run_fault == "/p/u.plot cannot be opened: Permission denied"
     unseen = situation.facts("p1", {}, {}, None, before, "it broke")
     assert (unseen.incomplete, unseen.last_run_fault) == (paths, "it broke")
 
