@@ -12,6 +12,7 @@ from pathlib import Path
 from drive_manager import health, mounts, report_due, wasted
 from drive_manager.choose import fit
 from drive_manager.look import Seen
+from drive_manager.patterns import matches_any
 from drive_manager.settings import Settings
 from drive_manager.tick import World
 from drive_manager.words import counted
@@ -99,11 +100,7 @@ def _fstab(settings: Settings, fstab: Path) -> Iterator[Line]:
         yield Line("fstab", True, f"{fstab} cannot be read: {error.strerror}")
         return
     patterns = settings.drives.mount_points
-    mine = [
-        (source, point)
-        for source, point in entries
-        if any(mounts.matches(point, pattern) for pattern in patterns)
-    ]
+    mine = [(source, point) for source, point in entries if matches_any(point, patterns)]
     uuids = mounts.uuids()
     for source, point in mine:
         if _BY_LETTER.fullmatch(source):

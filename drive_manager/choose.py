@@ -6,9 +6,10 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from drive_manager import marks, mounts
+from drive_manager import marks
 from drive_manager.drives import Drive, kept_free, reserved_elsewhere
 from drive_manager.marks import Mark
+from drive_manager.patterns import matches
 from drive_manager.settings import Drives
 from drive_manager.words import counted, moment, size_text
 
@@ -125,7 +126,7 @@ def fit(
 
 def rank(mount: str, settings: Drives) -> int:
     """How much a drive is preferred: the number of the first pattern in `prefer` that names it; the rest come last."""
-    found = (place for place, pattern in enumerate(settings.prefer) if mounts.matches(mount, pattern))
+    found = (place for place, pattern in enumerate(settings.prefer) if matches(mount, pattern))
     return next(found, len(settings.prefer))
 
 

@@ -18,6 +18,7 @@ from drive_manager.guard import as_mount, exists, open_drive
 from drive_manager.listing import Listed
 from drive_manager.mounts import MOUNTINFO, Mount
 from drive_manager.names import PARTIAL, SIDECAR
+from drive_manager.patterns import matches
 from drive_manager.settings import Drives
 from manager_core.files import is_same
 
@@ -110,7 +111,7 @@ class Drive:
 
 def kept_free(settings: Drives, mount: str) -> int:
     """Bytes that are never written on this drive: of the first pattern in `reserve_on`, else `reserve`."""
-    found = (size for pattern, size in settings.reserve_on if mounts.matches(mount, pattern))
+    found = (size for pattern, size in settings.reserve_on if matches(mount, pattern))
     return next(found, settings.reserve)
 
 

@@ -5,6 +5,7 @@ Everything here that takes a drive may hang with it: call it in a child.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -128,7 +129,8 @@ def _make_folder(name: str, folder: int) -> None:
         return
     inner = os.open(name, _FOLDER, dir_fd=folder)
     try:
-        os.fchmod(inner, 0o755)  # as for plots: whatever the umask of the login
+        with contextlib.suppress(PermissionError):
+            os.fchmod(inner, 0o755)  # as for plots: whatever the umask of the login
     finally:
         os.close(inner)
     os.fsync(folder)

@@ -161,7 +161,9 @@ class Landing:
             if another and sockets.serves_another(listener.port, listener.pid):
                 log.warning("%s: port %d was taken by somebody else", self._offer.name, listener.port)
                 listener.kill()  # so that the plotter hears of it, and comes again
-            self._step("writing to the drive" if drive else "receiving", size, waits=not drive)
+            # Byte after byte is no sign of life of the plotter.
+            shown = size if size == self._offer.size else size // TRICKLE_BYTES * TRICKLE_BYTES
+            self._step("writing to the drive" if drive else "receiving", shown, waits=not drive)
             if follower.error is not None:
                 raise follower.error
             enough_s = LINGER_S if size == self._offer.size else STRANGER_S

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from drive_manager import marks, mounts
+from drive_manager import marks
 from drive_manager.drives import Drive
 from drive_manager.marks import Mark
+from drive_manager.patterns import matches_any
 from drive_manager.recognise import Seen, match
 from drive_manager.state import Known
 from drive_manager.words import counted, moment, size_text
@@ -207,7 +208,7 @@ def _told_apart(new: Known, old: Known) -> tuple[str, str]:
 
 def _remembered(old: Known, around: Surroundings) -> bool:
     """Whether a drive that is not there is remembered: while its place is one of ours, and not for ever."""
-    if not any(mounts.matches(old.mount, pattern) for pattern in around.patterns):
+    if not matches_any(old.mount, around.patterns):
         return False
     if not (old.replaced and old.gone_since):
         return True

@@ -89,10 +89,14 @@ def remember_conflict(
 
 def _note_conflict(conflicts: dict[str, Any], name: str, entry: dict[str, Any]) -> None:
     """The newest are kept: a plot that is no longer offered is forgotten at last."""
-    for known in [key for key, value in conflicts.items() if not isinstance(value, dict)]:
+    for known in [key for key, value in conflicts.items() if not _is_conflict(value)]:
         del conflicts[known]
     conflicts[name] = entry
-    _keep_newest(conflicts, lambda known: conflicts[known].get("at", 0))
+    _keep_newest(conflicts, lambda known: conflicts[known]["at"])
+
+
+def _is_conflict(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("at"), int)
 
 
 def conflict(state_folder: Path, name: str, offered: tuple[int, int], final: tuple[int, int]) -> str:

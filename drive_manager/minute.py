@@ -127,6 +127,7 @@ def _act(
     sweep.rehearsals(settings, tidied)
     stale = ages.stale(tidied, waits, settings.receive.partial_days, world.at)
     told = sweep.partials(settings, stale, memory.told)
+    told = tuple(sorted({*told, *sweep.told_still(memory.told, world.drives, tidied)}))
     if told != after.told:
         after = replace(after, told=told)
         _keep(settings, after)

@@ -6,12 +6,13 @@ space, tab, newline and backslash in a field are written as octal escapes.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from drive_manager.patterns import component_matches, matches_any
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 BY_UUID = Path("/dev/disk/by-uuid")
@@ -70,16 +71,10 @@ def natural(path: str) -> list[list[tuple[int, str]]]:
     return [_numbered(part) for part in path.split("/")]
 
 
-def matches(path: str, pattern: str) -> bool:
-    """Tell whether a path matches a pattern, component by component: `*` never crosses a `/`."""
-    parts, wanted = path.strip("/").split("/"), pattern.strip("/").split("/")
-    return len(parts) == len(wanted) and all(map(_component_matches, parts, wanted))
-
-
 def discover(mounts: Iterable[Mount], patterns: Sequence[str], file_systems: Sequence[str]) -> Discovery:
     """Pick the plot drives among the mounts by text alone; each device once, the first in natural order."""
     seen = _topmost(mounts)
-    candidates = [seen[point] for point in sorted(seen, key=natural) if _matches_any(point, patterns)]
+    candidates = [seen[point] for point in sorted(seen, key=natural) if matches_any(point, patterns)]
     taken: dict[str, str] = {}
     good: list[Mount] = []
     passed_over: list[tuple[str, str]] = []
@@ -101,7 +96,7 @@ def folders(patterns: Sequence[str], mounted: Iterable[str]) -> list[str]:
     Used for folders that should be mounts but are not, and for the trial mode without mounts. May hang when a
     folder above the drives hangs: call it in a child.
     """
-    points = frozenset(point for point in mounted if _matches_any(point, patterns))
+    points = frozenset(point for point in mounted if matches_any(point, patterns))
     found: set[str] = set()
     for pattern in patterns:
         found.update(_walk("/", pattern.strip("/").split("/"), points))
@@ -156,15 +151,6 @@ def _numbered(part: str) -> list[tuple[int, str]]:
     return [(int(text), "") if index % 2 else (-1, text) for index, text in enumerate(texts)]
 
 
-def _component_matches(name: str, pattern: str) -> bool:
-    # As in a shell: a wildcard does not match a leading dot.
-    return fnmatch.fnmatchcase(name, pattern) and (not name.startswith(".") or pattern.startswith("."))
-
-
-def _matches_any(path: str, patterns: Sequence[str]) -> bool:
-    return any(matches(path, pattern) for pattern in patterns)
-
-
 def _not_a_drive(mount: Mount, file_systems: Sequence[str]) -> str:
     if why := unfit_name(mount.point):
         return why
@@ -183,7 +169,7 @@ def _walk(folder: str, parts: Sequence[str], points: frozenset[str]) -> Iterator
     try:
         with os.scandir(folder) as entries:
             found = [
-                item.path for item in entries if _component_matches(item.name, parts[0]) and _is_folder(item)
+                item.path for item in entries if component_matches(item.name, parts[0]) and _is_folder(item)
             ]
     except OSError:
         return

@@ -147,7 +147,8 @@ class Partial:
                 self.fd = os.open(self.name + PARTIAL, flags, 0o644, dir_fd=self._folder)
             except FileExistsError:
                 raise BeingWritten(f"{self.name}.tmp is there by now: another receiver made it") from None
-            os.fchmod(self.fd, 0o644)  # harvesters of any user read it, whatever the umask of the login
+            with contextlib.suppress(PermissionError):  # where files have no owner (exFAT), nor has it a mode
+                os.fchmod(self.fd, 0o644)  # harvesters of any user read it, whatever the umask of the login
             self._take(0.0)
         self._prove_named()
         if keep == 0:  # an empty `.tmp` is ours whatever the sidecar says: so this may be cut first

@@ -24,7 +24,6 @@ class FarmFacts:
 
     `last_offer` by plotter, `failed_transfers` in a row by plot or plotter; `days_left` is None while not known.
     `unasked`: plots in flight, as paths, that are whole and that no plotter has asked for in so many days.
-    `lock_held_s` is how long another run has held the lock that this one did not get.
     """
 
     host: str
@@ -34,7 +33,6 @@ class FarmFacts:
     last_offer: Mapping[str, datetime] = field(default_factory=dict)
     failed_transfers: Mapping[str, int] = field(default_factory=dict)
     script_trouble: str = ""
-    lock_held_s: float = 0.0
     last_run_s: float = 0.0
     last_run_fault: str = ""
     smart_fault: str = ""
@@ -125,9 +123,6 @@ def _runs(farm: FarmFacts, limits: HealthLimits) -> Iterator[Condition]:
     if farm.script_trouble:
         text = f"{host}: the receive script is stale: {farm.script_trouble}"
         yield Condition("script_stale", host, WARNING, event, text)
-    if farm.lock_held_s > limits.run_limit_s:
-        text = f"{host}: a run has held its lock for {farm.lock_held_s:.0f} s; does a drive hang?"
-        yield Condition("lock_held", host, WARNING, event, text)
     if farm.last_run_s > limits.run_limit_s:
         text = f"{host}: the last run took {farm.last_run_s:.0f} s"
         yield Condition("run_overran", host, WARNING, event, text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from drive_manager.limits import PROGRAM_PATH, HealthLimits
+from drive_manager.patterns import matches_any
 from drive_manager.report_settings import DailyReport
 from manager_core import kinds, logs, settings
 from manager_core.channels import settings as channels
@@ -260,15 +260,11 @@ def _keep_apart(loaded: Settings) -> None:
         for name, folder in others.items()
         if os.path.normpath(folder) == mine
     ]
-    ours = {
-        "[files] remote_transfer_is_active": mine,
-        "[receive] script": os.path.normpath(loaded.receive.script.parent),
-    }
-    on_drives = [os.path.normpath(f"{each}/{loaded.drives.subfolder}") for each in loaded.drives.mount_points]
-    faults += [
-        f"{loaded.source}: {name}: {folder} is where plots are, by [drives] mount_points; allowed: a folder of its own"
-        for name, folder in ours.items()
-        if any(fnmatch.fnmatch(folder, pattern) for pattern in on_drives)
-    ]
+    plots = [f"{each}/{loaded.drives.subfolder}".rstrip("/") for each in loaded.drives.mount_points]
+    if matches_any(mine, plots):
+        faults.append(
+            f"{loaded.source}: [files] remote_transfer_is_active: {mine} is where plots are, by [drives] mount_points; "
+            "allowed: a folder of its own, such as {folder}/remote_transfer_is_active"
+        )
     if faults:
         raise settings.SettingsError(*faults)

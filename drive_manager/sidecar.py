@@ -121,7 +121,7 @@ def read_sidecar(folder_fd: int, name: str) -> Sidecar | None:
         return None
     try:
         fd = os.open(name + SIDECAR, OPEN | os.O_RDONLY, dir_fd=folder_fd)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     with os.fdopen(fd, "rb") as file:
         lines = file.read(MAX_SIDECAR_BYTES).split(b"\n")[:-1]  # a last line without its end was cut off

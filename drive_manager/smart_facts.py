@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from manager_core.files import typed
+
 # Exit status bits, learned from smartctl(8).
 BAD_COMMAND, NOT_OPENED, COMMAND_FAILED, FAILING = 1, 2, 4, 8
 
@@ -91,15 +93,17 @@ class Health:
 
     @staticmethod
     def from_json(facts: Mapping[str, Any]) -> Health:
-        """The facts as they were before `as_json`. Raises TypeError, ValueError, KeyError, AttributeError."""
+        """The facts as they were before `as_json`. Raises TypeError, ValueError, LookupError, AttributeError."""
         left = facts["left_behind"]
-        return Health(
-            **{
-                **facts,
-                "attributes": {int(number): int(raw) for number, raw in facts["attributes"].items()},
-                "failing_now": tuple(facts["failing_now"]),
-                "left_behind": None if left is None else (int(left[0]), int(left[1])),
-            }
+        return typed(
+            Health(
+                **{
+                    **facts,
+                    "attributes": {int(number): int(raw) for number, raw in facts["attributes"].items()},
+                    "failing_now": tuple(map(str, facts["failing_now"])),
+                    "left_behind": None if left is None else (int(left[0]), int(left[1])),
+                }
+            )
         )
 
 

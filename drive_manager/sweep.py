@@ -6,9 +6,10 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
-from drive_manager import marks, mounts, state, words
+from drive_manager import disks, marks, mounts, state, words
 from drive_manager.ages import Left
 from drive_manager.apart import Child, Ended, Link, Quiet
 from drive_manager.drives import Drive, PartialFacts, uuid_of
@@ -19,6 +20,7 @@ from drive_manager.names import PARTIAL, SIDECAR
 from drive_manager.settings import Settings
 from manager_core.files import is_same
 from manager_core.locks import Lock
+from manager_core.once import Told
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,14 @@ def tidied(drives: Sequence[Drive], offline: Mapping[str, Mark] | None) -> tuple
     if offline is None:
         return ()
     well = (drive for drive in drives if not drive.problem)
-    return tuple(drive for drive in well if marks.find(offline, drive.mount, drive.uuid) is None)
+    return tuple(drive for drive in well if marks.find(offline, drive.mount, drive.uuid, drive.disk) is None)
+
+
+def told_still(told: Sequence[str], drives: Sequence[Drive], tidy: Sequence[Drive]) -> tuple[str, ...]:
+    """Complete partials told before that are there still, or on a drive that could not be looked through. Pure."""
+    seen = {f"{drive.mount}/{each.name}" for drive in tidy for each in drive.partials if _is_complete(each)}
+    unseen = {drive.mount for drive in drives} - {drive.mount for drive in tidy}
+    return tuple(path for path in told if path in seen or str(Path(path).parent) in unseen)
 
 
 def leftover_signs(settings: Settings) -> None:
@@ -163,8 +172,10 @@ def on_drive(settings: Settings, mount: str, remove: Callable[[int], bool]) -> b
         if not lock.take():
             return False
         # A person who takes the drive offline marks it first, waits for this lock, and then may pull it.
-        uuid = uuid_of(entry(settings.drives, mount), mounts.uuids())
-        if marks.find(marks.read(settings.files.state_folder), mount, uuid) is not None:
+        found = entry(settings.drives, mount)
+        (disk,) = disks.names([found])
+        offline = marks.read(settings.files.state_folder)
+        if marks.find(offline, mount, uuid_of(found, mounts.uuids()), disk) is not None:
             return False
         folder = open_drive(settings.drives, mount, make=False)
         try:
@@ -181,7 +192,11 @@ def _remove_one(settings: Settings, mount: str, seen: Left) -> bool:
     try:
         return lock.take() and on_drive(settings, mount, lambda folder: _unlink(folder, seen))
     except (OSError, NasError) as error:
-        log.warning("%s/%s%s cannot be removed: %s", mount, seen.name, PARTIAL, error)
+        path = f"{mount}/{seen.name}{PARTIAL if isinstance(seen, PartialFacts) else SIDECAR}"
+        once = Told(settings.files.state_folder).first(
+            f"sweep {path}", datetime.now(timezone.utc).astimezone()
+        )
+        log.log(logging.WARNING if once else logging.DEBUG, "%s cannot be removed: %s", path, error)
         return False
     finally:
         lock.free()

@@ -156,7 +156,7 @@ def read_as(path: Path, make: Callable[[Any], R]) -> R | None:
         return None
     try:
         return make(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UnreadableError(f"{path}: is not as this program writes it; repair or remove it") from error
 
 

@@ -22,9 +22,9 @@ FINAL_SUFFIXES = (".plot", ".plot2", ".gplot", ".drplot", ".fpt")
 MAX_NAME = 200
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
-# A final suffix with something behind it: .plot.tmp, .plot.2.tmp, .fpt_part, rsync's .NAME.plot.AbC123.
 # What a plot is called behind its name in its last moment on the plotter, while the NAS is asked once more.
 LEAVING = ".leaving"
+# A final suffix with something behind it: .plot.tmp, .plot.2.tmp, .fpt_part, rsync's .NAME.plot.AbC123.
 _UNFINISHED_TAIL = r"([._].+)"
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {

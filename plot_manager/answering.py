@@ -94,9 +94,16 @@ def _look(folder: Path, suffixes: Sequence[str], pulse: Pulse) -> None:
     for entry in os.scandir(folder):
         pulse.beat()
         if is_final_name(entry.name, suffixes) and entry.is_file(follow_symlinks=False):
-            fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            os.pread(fd, HEADER_BYTES, 0)
-            os.close(fd)
+            try:
+                fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    os.pread(fd, HEADER_BYTES, 0)
+                finally:
+                    os.close(fd)
+            except TimeoutError:
+                raise
+            except OSError:  # the look itself tells of it
+                continue
 
 
 def _verdict(folder: Path) -> Verdict:

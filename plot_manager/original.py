@@ -22,6 +22,7 @@ from plot_manager.errors import SourceChanged
 
 log = logging.getLogger(__name__)
 
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 CHANGED = "it changed while it was being sent"
 
 
@@ -64,12 +65,12 @@ class Original:
                 now = self._named(aside, folder)
                 if now != replace(self.facts, ctime_ns=now.ctime_ns):
                     raise SourceChanged(CHANGED)
-                if goes():
+                if gone := goes():
                     if self._named(aside, folder) != now:
                         raise SourceChanged(CHANGED)
                     os.unlink(aside, dir_fd=folder)
             finally:
-                gone = not _back(folder, self.path)
+                _back(folder, self.path)
             with contextlib.suppress(OSError):
                 # After a power cut it may be there again: it gets its name back and is offered again, that is all.
                 os.fsync(folder)
@@ -118,21 +119,30 @@ def _set_aside(folder: int, name: str, aside: str) -> None:
     A plain rename where there is no better one: the second name is ours, under the run's lock. A link and an unlink
     would do too, but for file systems (mergerfs) that then show facts of the one file by the other's old ones.
     """
-    if rename_noreplace(folder, name, aside):
-        return
+    if not rename_noreplace(folder, name, aside):
+        _plainly(folder, name, aside)
+
+
+def _plainly(folder: int, old: str, new: str) -> None:
+    """Raises FileExistsError, OSError."""
     with contextlib.suppress(FileNotFoundError):
-        os.stat(aside, dir_fd=folder, follow_symlinks=False)
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), aside)
-    os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+        os.stat(new, dir_fd=folder, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _back(folder: int, path: Path) -> bool:
-    """Its name again, unless there is another file of that name by now; False when nothing is aside. Raises OSError."""
+def _back(folder: int, path: Path) -> None:
+    """Its name again, unless there is another file of that name by now; nothing when none is aside. Raises OSError."""
     aside = path.name + LEAVING
     try:
-        rename_new(folder, aside, path.name)
+        try:
+            rename_new(folder, aside, path.name)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            _plainly(folder, aside, path.name)
     except FileNotFoundError:
-        return False
+        return
     except FileExistsError:
         both = (os.stat(name, dir_fd=folder, follow_symlinks=False) for name in (aside, path.name))
         if os.path.samestat(*both):  # two names of one file, where renaming takes two steps
@@ -141,7 +151,6 @@ def _back(folder: int, path: Path) -> bool:
             log.warning(
                 "%s%s keeps that name: another file is at %s; find out which is right", path, LEAVING, path
             )
-    return True
 
 
 @contextlib.contextmanager

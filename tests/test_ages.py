@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from drive_manager.ages import Wait, stale, waits
 from drive_manager.drives import Drive, Lone, PartialFacts
-from drive_manager.sweep import tidied
+from drive_manager.marks import Mark
+from drive_manager.sweep import tidied, told_still
 from manager_core.steady import Moment
 
 DAY_S = 86400.0
@@ -98,3 +100,19 @@ def test_a_quiet_minute_remembers_the_same() -> None:
     known = [waits_known for waits_known, _ in ages(*((drive(PARTIAL), Moment("a", at_s)) for at_s in times))]
     assert known[0] == known[1] == known[2]
     assert known[3] == known[4] == {"/mnt/1/x.plot": Wait(5.0, HOUR_S, "a", HOUR_S)}
+
+
+def test_what_was_told_is_told_as_over_only_when_that_was_seen() -> None:
+    whole = PartialFacts("x.plot", 10, 10, 10, 5.0, 10)
+    seen, hangs, gone = drive(whole), drive(problem="it hangs"), drive()
+    for now, tidy, still in ((seen, True, True), (hangs, False, True), (gone, True, False)):
+        found = told_still(["/mnt/1/x.plot"], [now], tidied([now], {}))
+        assert (bool(tidied([now], {})), bool(found)) == (tidy, still)
+    assert told_still(["/mnt/1/x.plot"], [seen], tidied([seen], None)) == ("/mnt/1/x.plot",), "no marks"
+    assert told_still(["/mnt/1/x.plot"], [], ()) == (), "a drive that is not there at all"
+
+
+def test_a_drive_that_is_set_aside_by_its_disk_is_not_tidied() -> None:
+    mark = Mark("/mnt/elsewhere", "", "by hand", "2021", disk="ZL2A")
+    assert tidied([replace(drive(), disk="ZL2A")], {"ZL2A": mark}) == ()
+    assert len(tidied([replace(drive(), disk="ZL2B")], {"ZL2A": mark})) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ import pytest
 from rig.hanging import Hanging, slow
 from smallnas import plotter
 
+from drive_manager.apart import Child, Link
 from manager_core import processes, steady
 from manager_core.files import read_json, write_json
 from plot_manager import answering
@@ -59,3 +61,32 @@ def test_a_look_into_other_folders_forgets_none_that_hangs(
     assert isinstance(known, dict)
     assert sorted(known) == sorted(["/mnt/alive", str(hanging.point)])
     assert known["/mnt/alive"] == asdict(alive)
+
+
+@pytest.mark.root
+def test_a_file_that_cannot_be_opened_hides_none_behind_it() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for each in "abc":
+            (folder / f"{each}.plot").touch(0o600)
+
+        def work(link: Link) -> None:
+            os.seteuid(65534)
+            pulse = Beats()
+            answering._look(folder, (".plot",), pulse)  # type: ignore[arg-type]
+            link.send(pulse.count)
+
+        child = Child(work)
+        assert child.link.receive(20) == 3
+        assert child.reap(10)
+
+
+class Beats:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def beat(self) -> None:
+        self.count += 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from rig import parts
 from rig.drives import Drive
 from rig.hanging import Hanging
 from rig.sshd import free_port
@@ -550,6 +551,23 @@ def test_a_part_that_went_on_since_it_was_seen_is_not_swept(nas: Nas) -> None:
     assert (folder / "old.plot.tmp").exists()
     sweep.partials(settings, [(str(folder), seen)], ())
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.root
+def test_a_part_that_cannot_be_removed_is_told_once(nas: Nas) -> None:
+    _partial(nas.drive(1), "old.plot")
+    nas.tick()
+    _let_pass(nas, 8, "old.plot")
+    part = nas.drive(1) / "old.plot.tmp"
+    if subprocess.run(["chattr", "+i", part], check=False, capture_output=True).returncode:
+        parts.missing("no file here can be made immutable")
+    try:
+        for _ in range(3):
+            nas.tick()
+    finally:
+        subprocess.run(["chattr", "-i", part], check=True)
+    lines = [line for line in nas.log.splitlines() if f"{part} cannot be removed" in line]
+    assert [" WARNING " in line for line in lines] == [True, False, False]
 
 
 def test_a_part_that_somebody_put_in_place_of_ours_is_not_swept(nas: Nas) -> None:

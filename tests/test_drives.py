@@ -20,6 +20,7 @@ from drive_manager import drives, guard, mounts
 from drive_manager.errors import DriveGone
 from drive_manager.look import HANGS, look
 from drive_manager.partial import Partial
+from drive_manager.patterns import matches
 from drive_manager.settings import Drives
 from manager_core.processes import alive
 
@@ -89,7 +90,7 @@ def test_a_line_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_patterns(path: str, pattern: str, expected: bool) -> None:
-    assert mounts.matches(path, pattern) is expected
+    assert matches(path, pattern) is expected
 
 
 def test_natural_order() -> None:

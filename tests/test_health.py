@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -470,6 +471,11 @@ def test_a_reading_survives_and_an_unreadable_one_is_begun_anew(rack, tmp_path, 
     assert health_cache.load(tmp_path) == reading
     (tmp_path / health_cache.NAME).write_text('{"drives": {"sda": {"serial": 1}}}')
     assert health_cache.load(tmp_path) == Reading()
+    facts = reading.drives["sda"].as_json()
+    for spoiled in ({"left_behind": []}, {"exit_bits": "x"}, {"serial": 7}, {"failing_now": 1}):
+        made = {"drives": {"sda": {**facts, **spoiled}}, "read": {}}
+        (tmp_path / health_cache.NAME).write_text(json.dumps(made))
+        assert health_cache.load(tmp_path) == Reading(), spoiled
     assert "read anew" in caplog.text
 
 

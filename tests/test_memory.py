@@ -43,6 +43,12 @@ def test_a_size_is_written_once_an_hour(tmp_path: Path) -> None:
         assert (json.loads(file.read_text())["5"] != known) is written, known
 
 
+def test_conflicts_of_another_make_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / memory.CONFLICTS).write_text(json.dumps({"a": {"at": "x"}, "b": 7, "c": {}}))
+    memory.remember_conflict(tmp_path, "d", (1, 2), (3, 4), "they differ")
+    assert list(json.loads((tmp_path / memory.CONFLICTS).read_text())) == ["d"]
+
+
 def test_what_no_longer_counts_is_dropped(tmp_path: Path) -> None:
     file = tmp_path / memory.OFFERS
     now = int(time.time())

@@ -100,6 +100,18 @@ def test_another_file_that_has_its_name_by_then_stays(
     assert names(tmp_path) == {NAME: b"another", ASIDE: b"a plot"}
 
 
+def test_it_stays_though_another_run_gave_it_its_name_again(plot: Path, tmp_path: Path) -> None:
+    """As of another plotter that has the same folder."""
+
+    def goes() -> bool:
+        bring_back([tmp_path], FINAL_SUFFIXES)
+        return False
+
+    with opened(verdict(plot)) as original:
+        assert not original.leave(goes)
+    assert names(tmp_path) == {NAME: b"a plot"}
+
+
 def test_what_a_killed_run_left_aside_gets_its_name_again(plot: Path, tmp_path: Path) -> None:
     plot.rename(tmp_path / ASIDE)
     others = ("notes.leaving", "-x.plot.leaving", f"{NAME}.leaving.txt")
@@ -123,15 +135,18 @@ def test_what_was_aside_already_is_not_overwritten(plot: Path, tmp_path: Path) -
     assert names(tmp_path) == {NAME: b"a plot", ASIDE: b"of an earlier run"}
 
 
+@pytest.mark.parametrize("lacks", [["renameat2"], ["renameat2", "linkat"]], ids=["links", "nor links"])
 @pytest.mark.parametrize("taken", [False, True])
-def test_where_no_renaming_is_known_that_never_overwrites(plot: Path, tmp_path: Path, taken: bool) -> None:
+def test_where_no_renaming_is_known_that_never_overwrites(
+    plot: Path, tmp_path: Path, taken: bool, lacks: list[str]
+) -> None:
     """FUSE and NFS. It still leaves in two steps, over nothing that is aside already, and comes back."""
     there = {ASIDE: b"of an earlier run"} if taken else {}
     for name, content in there.items():
         (tmp_path / name).write_bytes(content)
 
     def work(link: Link) -> None:
-        kernel.without_renameat2()
+        kernel.lacks(*lacks)
         for goes in (False, True):
             with opened(verdict(plot)) as original:
                 try:

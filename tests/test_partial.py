@@ -499,12 +499,24 @@ def test_a_plot_that_begins_anew_is_empty_before_its_sidecar_is(folder: int, tmp
     assert loaded(folder) == []
 
 
+def test_where_files_have_no_owner_they_have_no_mode_either(folder: int, tmp_path: Path) -> None:
+    def work(link: Link) -> None:
+        kernel.lacks("fchmod")
+        begun(folder).close()
+        link.send("begun")
+
+    child = Child(work)
+    assert child.link.receive(20) == "begun"
+    assert child.reap(10)
+    assert (tmp_path / TMP).exists()
+
+
 def test_without_renameat2_nothing_is_overwritten_either(folder: int, tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"new content")
     (tmp_path / NAME).write_bytes(b"there first")
 
     def work(link: Link) -> None:
-        kernel.without_renameat2()
+        kernel.lacks("renameat2")
         try:
             rename_new(folder, "old", NAME)
         except FileExistsError:

@@ -254,16 +254,18 @@ def test_a_fault_of_the_plotter_is_one_line_each(ini, text, parts):
             "[files]\nremote_transfer_is_active = /mnt/enclosure1/a/column1/drive2",
             "drive2 is where plots are, by [drives] mount_points",
         ),
-        (
-            "subfolder = p\n[receive]\nscript = /mnt/enclosure1/a/column1/drive2/p/a.sh",
-            "drive2/p is where plots are, by [drives]",
-        ),
         ("strategy = fil", "strategy: 'fil' is not known; did you mean fill?; allowed: fill"),
     ],
 )
 def test_a_fault_of_the_nas(ini, line, part):
     (found,) = faults(drive_manager.settings.load, ini(NAS + line + "\n"), environ={"HOME": "/root"})
     assert part in found
+
+
+@pytest.mark.parametrize("folder", ["/mnt/ssd/plot_manager", "/mnt/plot_manager"])
+def test_what_lies_on_a_drive_or_beside_them_is_not_where_plots_are(ini, folder):
+    path = ini(f"[drives]\nmount_points = /mnt/*\n[files]\nfolder = {folder}\n")
+    assert drive_manager.settings.load(path, environ={"HOME": "/root"}).files.folder == Path(folder)
 
 
 @pytest.mark.parametrize("patterns", ["", "mnt/x", "/mnt/../x", "/dev/sd*"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from rig.waits import wait_for
 from smallnas import Caller, SmallNas, offer, pieces_of, sent
 from xxhash import xxh3_128
 
@@ -61,6 +63,22 @@ def test_forged_bytes_are_damage_and_the_plot_is_sent_again(tmp_path: Path, kind
         "the digest that was asked for, over all pieces"
     )
     assert (nas.drives[0] / "x.plot").read_bytes() == DATA
+
+
+def test_bytes_of_a_stranger_are_no_sign_of_life_of_the_plotter(tmp_path: Path) -> None:
+    nas = SmallNas(tmp_path, ini={"receive": {"idle_timeout_s": "2"}})
+    asked = Offer("t", "x.plot", 64 << 20, 1, "blake3")
+    with Caller(nas.script) as caller:
+        caller.ask(asked, Holds)
+        ready = caller.ask(Send("t", 0, ""), Ready)
+        with socket.create_connection((ready.address, ready.port), 5) as link:
+
+            def drips() -> bool:
+                with suppress(OSError):
+                    link.sendall(b"x")
+                return caller.process.poll() is not None
+
+            wait_for(drips, "the NAS to give up the plotter, who has vanished", 15)
 
 
 def test_what_is_too_much_is_not_written(tmp_path: Path) -> None:

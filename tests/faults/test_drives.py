@@ -89,6 +89,8 @@ def test_a_part_that_belongs_to_another_user_keeps_nobody_waiting(farm: Farm, ro
     assert row.ran(farm.run_plotter()).returncode == 0
     row.recovered()
     assert (second.folder / plot.name).exists()
+    status = farm.run_nas("status").stdout
+    assert "cannot be read" not in status, "one file is not the drive"
     row.happened("the plot went to the other drive")
     for path in first.folder.glob("*.tmp"):  # a person does
         path.unlink()

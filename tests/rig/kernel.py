@@ -9,18 +9,23 @@ import struct
 
 from rig import parts
 
-_RENAMEAT2 = 316  # on x86_64
+# By name: the call's number on x86_64, and what it is answered with.
+_CALLS = {
+    "renameat2": (316, errno.EINVAL),  # FUSE, NFS and others know no RENAME_NOREPLACE
+    "linkat": (265, errno.EPERM),  # FAT, exFAT
+    "fchmod": (91, errno.EPERM),  # exFAT, mounted without an owner
+}
 
 
-def without_renameat2() -> None:
-    """From now on this process is told that RENAME_NOREPLACE is not known, as by FUSE, NFS and others."""
+def lacks(*calls: str) -> None:
+    """From now on the kernel answers this process's calls of these names with their errors (seccomp(2), filter)."""
     if os.uname().machine != "x86_64":
-        parts.missing("the number of renameat2 is that of x86_64")
-    _refuse(_RENAMEAT2, errno.EINVAL)
+        parts.missing("the numbers of system calls are those of x86_64")
+    for call in calls:
+        _refuse(*_CALLS[call])
 
 
 def _refuse(number: int, code: int) -> None:
-    """From now on the kernel answers this process's calls of one number with an error (seccomp(2), filter)."""
     load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
     steps = (
         (load, 0, 0, 0),
