@@ -162,7 +162,7 @@ class Landing:
                 log.warning("%s: port %d was taken by somebody else", self._offer.name, listener.port)
                 listener.kill()  # so that the plotter hears of it, and comes again
             # Byte after byte is no sign of life of the plotter.
-            shown = size if size == self._offer.size else size // TRICKLE_BYTES * TRICKLE_BYTES
+            shown = min(self._offer.size, -(-size // TRICKLE_BYTES) * TRICKLE_BYTES)
             self._step("writing to the drive" if drive else "receiving", shown, waits=not drive)
             if follower.error is not None:
                 raise follower.error
