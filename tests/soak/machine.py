@@ -81,7 +81,8 @@ class Soak(RuleBasedStateMachine):
             for number, size in enumerate(sizes):
                 self.world.new_plot(self.world.plotter(number), "v1", number, size)
             self.world.tick()
-            self.world.book.in_reach = self.world.in_reach()  # a drive may take a plot and die in the first step
+            # A drive may take a plot and die in the first step.
+            self.world.book.in_reach = self.world.in_reach()
         except Exception as error:
             self.session.found(error, traceback.format_exc(), None)
             raise RoundOver from error
