@@ -191,14 +191,6 @@ def test_a_drive_that_shows_names_that_are_gone_is_asked_for_the_new_one(nas: Sm
         assert "is the very file that was offered" in caller.ask(Aside("t"), Refused).why
 
 
-def test_what_may_not_be_read_is_told_with_its_drive(nas: SmallNas) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    (nas.drives[0] / NAME).chmod(0)
-    with Caller(nas.script) as caller:
-        assert f"{nas.drives[0]}/{NAME} may not be read by the NAS's user" in caller.ask(OFFER, Refused).why
-
-
 def test_a_plot_that_lies_on_the_drive_itself_is_told_and_stays(nas: SmallNas) -> None:
     path = nas.drives[0] / NAME
     with Caller(nas.script) as caller:

@@ -309,6 +309,27 @@ def test_read_errors_on_a_plot_that_is_there(farm: Farm, row: Row) -> None:
     row.finishes(farm)
 
 
+@pytest.mark.every_run
+def test_a_plot_that_is_there_may_not_be_read(farm: Farm, row: Row) -> None:
+    """It belongs to another user: the copy here stays, and the user reads which file it is."""
+    first, _ = two(farm)
+    plot = streams.offered_plot(farm, row, size=MIB)
+    content = plot.read_bytes()
+    farm.move()
+    plot.write_bytes(content)
+    farm.give([plot])
+    row.offered(farm, plot)
+    there = first.folder / plot.name
+    os.chown(there, 0, 0)
+    there.chmod(0o600)
+    done = row.ran(farm.run_plotter())
+    assert done.returncode == 1
+    assert f"{first.mount}/{plot.name} may not be read by the NAS's user" in done.stderr
+    assert plot.read_bytes() == content
+    os.chown(there, NAS_UID, NAS_UID)
+    row.finishes(farm)
+
+
 # --- drives that are not there, or are others
 
 
